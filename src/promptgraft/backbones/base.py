@@ -1,0 +1,69 @@
+"""The one contract between promptgraft and a frozen model.
+
+Shapes: B batch, T tokens of the input (CLS and registers included), P prompt length, L prompted layers, D width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from promptgraft.card import BackboneInfo
+
+Batch = Tensor | Mapping[str, Tensor]
+"""A prepared batch: pixels (B, 3, H, W), or encoded text with `input_ids` and `attention_mask` (B, T)."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Embedded input before the first block, position embeddings included.
+
+    values: (B, T, embed_dim). mask: (B, T) bool, True where a token is real; None where all are.
+    """
+
+    values: Tensor
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+
+class Backbone(Protocol):
+    """A frozen transformer: eval mode, no gradient for its weights, differentiable in the prompt.
+
+    prefix_length: number of tokens before the first patch (CLS, distillation and register tokens); 0 for text.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    prefix_length: int
+    """Tokens before the first patch: CLS, distillation and register tokens; 0 for text."""
+
+    @property
+    def info(self) -> BackboneInfo:
+        """What goes into a card."""
+
+    def check(self, layers: int, width: int, what: str = "prompt") -> None:
+        """Raise `CompatibilityError` for a prompt of the wrong number of layers or width, saying what fits."""
+
+    prefix_length: int
+
+    def prepare(self, inputs: Sequence[Any]) -> Batch:
+        """Turn raw inputs (PIL images or uint8 arrays; strings or pairs of strings) into a prepared batch on the CPU."""
+
+    def embed(self, batch: Batch | Sequence[Any]) -> Tokens:
+        """Embed a prepared batch (or raw inputs): values (B, T, embed_dim), position embeddings included."""
+
+    def run(self, tokens: Tokens, prompt: Tensor | None = None) -> Tensor:
+        """Pooled features (B, dim) of `tokens` with a prompt grafted on.
+
+        Args:
+            tokens: what `embed` returned.
+            prompt: (L, P, D), or (B, L, P, D) where it depends on the input; L is 1 (shallow: D = embed_dim, enters with
+                the embeddings and lives on through the blocks) or depth (deep: D = dim, fresh at each block's input).
+        """
+
+    def layer_inputs(self, tokens: Tokens) -> Iterator[Tensor]:
+        """Yield the input of each block, (B, T, dim), without a prompt, one block at a time."""

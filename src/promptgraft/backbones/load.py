@@ -1,0 +1,157 @@
+"""Backbones by name: `packs/<name>`, `hf/<repository>`, `dir:<path>`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptgraft.backbones.anatomy import FAMILIES
+from promptgraft.backbones.preprocess import RESAMPLING, image_preparation, text_preparation
+from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.card import Pool
+from promptgraft.errors import InputError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_backbone(
+    name: str,
+    *,
+    image_size: int | None = None,
+    max_length: int = 128,
+    pool: Pool | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    revision: str | None = None,
+) -> TransformerBackbone:
+    """Load a frozen transformer.
+
+    Weights come from safetensors only and no code of a repository is ever run.
+
+    Args:
+        name: `packs/dinov2-small` (a pinned archive), `hf/google/vit-base-patch16-224-in21k` (a hub repository),
+            or `dir:/path` (a folder saved by `transformers`).
+        image_size: side length in pixels, a multiple of the patch size; None takes the model's own (224 for packs).
+        max_length: tokens kept of a text.
+        pool: `cls`, `mean` or `last`; None takes the model's own way.
+        device: such as `cpu` or `cuda`.
+        dtype: `float32`, `float64`, or `bfloat16` (autocast; weights and features stay float32).
+        revision: branch, tag or commit of a hub repository.
+
+    Raises:
+        InputError: unknown name, family, size, device or dtype.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known. Choose one of: {', '.join(DTYPES)}.")
+    if pool not in (None, "cls", "mean", "last"):
+        raise InputError(f"pool {pool!r} is not known. Choose one of: cls, mean, last.")
+    if not isinstance(max_length, int) or max_length < 3:
+        raise InputError(f"max_length must be at least 3 tokens, got {max_length!r}.")
+    source, _, rest = name.partition(":" if name.startswith("dir:") else "/")
+    if source == "packs" and rest:
+        model, tokenizer, facts = _from_pack(rest)
+    elif source == "hf" and rest:
+        model, tokenizer, facts = _from_transformers(rest, revision)
+    elif source == "dir" and rest:
+        if not Path(rest).is_dir():
+            raise InputError(f"there is no folder {rest} to load a backbone from.")
+        model, tokenizer, facts = _from_transformers(rest, None)
+    else:
+        raise InputError(
+            f"backbone {name!r} has no known source. Write packs/<name>, hf/<repository> or dir:<path>; "
+            "`promptgraft packs ls` lists the packs."
+        )
+    model = model.base_model  # without a language-modelling head
+    family = model.config.model_type
+    anatomy = FAMILIES[family](model)
+    identity = {"name": name, "source": source, "family": family, "revision": revision or facts.get("revision")}
+    if anatomy.modality == "vision":
+        size = _check_size(image_size or facts.get("image_size") or anatomy.image_size, anatomy.patch_size, name)
+        prepare, description = image_preparation(size, facts["mean"], facts["std"], facts["interpolation"])
+        identity["image_size"] = size
+    else:
+        if tokenizer is None:
+            raise InputError(
+                f"backbone {name} comes without a tokenizer; put the tokenizer's files beside its weights."
+            )
+        # position tables of the RoBERTa kind spend their first rows on padding
+        limit = getattr(model.config, "max_position_embeddings", None) or max_length
+        offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+        limit -= 0 if offset is None or family not in ("roberta", "xlm-roberta", "mpnet") else offset + 1
+        prepare, description = text_preparation(tokenizer, min(max_length, limit))
+    identity["preprocessing"] = description
+    return TransformerBackbone(
+        model,
+        anatomy,
+        prepare,
+        identity,
+        pool=pool or facts.get("pool"),
+        device=_check_device(device),
+        dtype=DTYPES[dtype],
+    )
+
+
+def _from_pack(pack: str) -> tuple[Any, Any, dict[str, Any]]:
+    from promptgraft.backbones.packed import load_packed
+
+    return load_packed(pack)
+
+
+def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer (None for vision) and preprocessing facts of a hub repository or a local folder."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPVisionModel
+
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(location, **options)
+        family = "clip_vision_model" if config.model_type == "clip" else config.model_type
+        known = FAMILIES[family].__module__
+        loader = CLIPVisionModel if family == "clip_vision_model" else AutoModel
+        model = loader.from_pretrained(location, use_safetensors=True, dtype=torch.float32, **options)
+        if known.endswith("language"):
+            return model, AutoTokenizer.from_pretrained(location, **options), {"revision": revision}
+        facts: dict[str, Any] = {
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+            "interpolation": "bicubic",
+            "revision": getattr(config, "_commit_hash", None),
+        }
+        try:
+            processor = AutoImageProcessor.from_pretrained(location, use_fast=False, **options).to_dict()
+        except (OSError, ValueError):
+            processor = {}
+        names = {number: name for name, number in RESAMPLING.items()}
+        facts["mean"] = processor.get("image_mean") or facts["mean"]
+        facts["std"] = processor.get("image_std") or facts["std"]
+        facts["interpolation"] = names.get(int(processor.get("resample", 3)), "bicubic")
+        return model, None, facts
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot load backbone {location!r}: {first} Check the name, the network, and that it holds safetensors weights."
+        ) from error
+
+
+def _check_size(size: int | None, patch: int | None, name: str) -> int:
+    assert size is not None
+    assert patch is not None
+    if size < patch or size % patch:
+        below = max(size // patch, 1) * patch
+        raise InputError(
+            f"image size {size} does not fit the {patch}-pixel patches of {name}. Try {below} or {below + patch}."
+        )
+    return size
+
+
+def _check_device(device: str) -> torch.device:
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {device!r} is not available: {str(error).splitlines()[0]} Try device='cpu'."
+        ) from error
+    return chosen

@@ -1,0 +1,277 @@
+"""The run of tokens and a prompt through a frozen transformer: the one place where prompts and tokens meet.
+
+Exact shortcuts, each equal to the literal concatenation:
+- a deep prompt's outputs are thrown away at every block, so it enters attention as extra keys and values only: no queries, no
+  feed-forward, and computed once per batch, not per example;
+- the last block computes only the rows that are pooled.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from promptgraft.backbones.anatomy import Anatomy, Block
+from promptgraft.backbones.base import Batch, Tokens
+from promptgraft.card import BackboneInfo, Pool
+from promptgraft.errors import CompatibilityError
+
+Prepare = Callable[[Sequence[Any]], Batch]
+
+
+class TransformerBackbone:
+    """A frozen `transformers` model behind the `Backbone` protocol.
+
+    Args:
+        model: the model; it is put in eval mode and its weights stop requiring gradients.
+        anatomy: the model taken apart by its family's function.
+        prepare: raw inputs -> prepared batch on the CPU.
+        identity: the fields of `BackboneInfo` that the model itself does not know: name, source, revision, family,
+            image_size, preprocessing.
+        pool: where features are read; None takes the family's way.
+        device: where the model runs.
+        dtype: float32, float64, or bfloat16 (weights stay float32, products run under autocast).
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        anatomy: Anatomy,
+        prepare: Prepare,
+        identity: dict[str, Any],
+        *,
+        pool: Pool | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.model.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        self.anatomy = anatomy
+        self._prepare = prepare
+        self._identity = identity
+        self.pool: Pool = pool or anatomy.pool
+        self.prefix_length = anatomy.prefix
+
+    @cached_property
+    def info(self) -> BackboneInfo:
+        """What goes into a card: names, widths, preprocessing, and the sha256 of the weights."""
+        anatomy = self.anatomy
+        return BackboneInfo(
+            modality=anatomy.modality,
+            weights_sha256=weights_sha256(self.model),
+            dim=anatomy.dim,
+            embed_dim=anatomy.embed_dim,
+            depth=len(anatomy.blocks),
+            heads=anatomy.blocks[0].heads,
+            pool=self.pool,
+            position=anatomy.position,
+            patch_size=anatomy.patch_size,
+            **self._identity,
+        )
+
+    def prepare(self, inputs: Sequence[Any]) -> Batch:
+        """Turn raw inputs into a prepared batch on the CPU.
+
+        Args:
+            inputs: PIL images or (H, W[, 3]) uint8 arrays for vision; strings or pairs of strings for text.
+        """
+        return self._prepare(inputs)
+
+    def embed(self, batch: Batch | Sequence[Any]) -> Tokens:
+        """Embed a prepared batch (or raw inputs): values (B, T, embed_dim), position embeddings included."""
+        if isinstance(batch, Sequence):
+            batch = self.prepare(batch)
+        if isinstance(batch, Tensor):
+            moved: Batch = batch.to(self.device, self._weights_dtype)
+        else:
+            moved = {key: self._move(value) for key, value in batch.items()}
+        with torch.no_grad(), self._autocast():
+            tokens = self.anatomy.embed(moved)
+        return Tokens(tokens.values.to(self._weights_dtype), tokens.mask)
+
+    def run(self, tokens: Tokens, prompt: Tensor | None = None) -> Tensor:
+        """Pooled features (B, dim) of `tokens` with a prompt grafted on, differentiable in both.
+
+        Args:
+            tokens: what `embed` returned.
+            prompt: (L, P, D), or (B, L, P, D) where it depends on the input. L = 1 is shallow: D = embed_dim, the rows stand
+                among the tokens as if they had been embedded with them. L = depth is deep: D = dim, fresh rows at the input
+                of each block.
+
+        Raises:
+            CompatibilityError: the prompt's layers or width do not fit.
+        """
+        values, mask = tokens.values.to(self.device), tokens.mask
+        mask = None if mask is None else mask.to(self.device)
+        shallow, deep = self._place(prompt, len(values))
+        at = 0 if self.anatomy.position == "first" else 1
+        with self._autocast():
+            positions = torch.arange(values.shape[1], device=self.device)
+            key_mask, inserted = mask, 0
+            if shallow is not None:
+                inserted = shallow.shape[1]
+                values = torch.cat([values[:, :at], shallow, values[:, at:]], 1)
+                positions = torch.arange(values.shape[1], device=self.device)
+                key_mask = None if mask is None else _insert_true(mask, at, inserted)
+            key_positions = positions
+            if deep is not None:
+                length = deep.shape[2]
+                key_positions = torch.cat(
+                    [torch.arange(at, at + length, device=self.device), _shift(positions, at, length)]
+                )
+                positions = _shift(positions, at, length)
+                key_mask = None if mask is None else _insert_true(mask, 0, length)
+            x = self.anatomy.lift(values)
+            last = len(self.anatomy.blocks) - 1
+            for i, block in enumerate(self.anatomy.blocks):
+                select = self._pooled_rows(tokens.values.shape[1], mask, at, inserted) if i == last else None
+                x = self._step(
+                    block, x, None if deep is None else deep[:, i], positions, key_positions, key_mask, select
+                )
+            return self._pool(self.anatomy.norm(x), mask).to(self._weights_dtype)
+
+    def layer_inputs(self, tokens: Tokens) -> Iterator[Tensor]:
+        """Yield the input of each block, (B, T, dim), without a prompt, one block at a time."""
+        mask = None if tokens.mask is None else tokens.mask.to(self.device)
+        with self._autocast():
+            x = self.anatomy.lift(tokens.values.to(self.device))
+        positions = torch.arange(x.shape[1], device=self.device)
+        for i, block in enumerate(self.anatomy.blocks):
+            yield x
+            if i + 1 < len(self.anatomy.blocks):
+                with self._autocast():
+                    x = self._step(block, x, None, positions, positions, mask, None)
+
+    def check(self, layers: int, width: int, what: str = "prompt") -> None:
+        """Refuse a prompt that does not fit.
+
+        Raises:
+            CompatibilityError: says which widths and layer counts the backbone takes.
+        """
+        depth, anatomy = len(self.anatomy.blocks), self.anatomy
+        name = self._identity.get("name", "backbone")
+        if layers not in (1, depth):
+            raise CompatibilityError(
+                f"{what} has {layers} layers, backbone {name} takes 1 (shallow) or {depth} (deep). "
+                "`--method initial` starts a new prompt of the right depth."
+            )
+        wanted = anatomy.embed_dim if layers == 1 else anatomy.dim
+        if width != wanted:
+            raise CompatibilityError(
+                f"{what} is {width} wide, backbone {name} takes {wanted}. `--method projection` bridges widths."
+            )
+
+    def _place(self, prompt: Tensor | None, batch: int) -> tuple[Tensor | None, Tensor | None]:
+        """Split a prompt into (shallow (B, P, D), None), (None, deep (B or 1, L, P, D)), or neither."""
+        if prompt is None or prompt.shape[-2] == 0:
+            return None, None
+        prompt = prompt.to(self.device, self._weights_dtype)
+        if prompt.dim() == 3:
+            prompt = prompt[None]
+        self.check(prompt.shape[1], prompt.shape[-1])
+        if prompt.shape[1] == 1:
+            return prompt[:, 0].expand(batch, -1, -1), None
+        return None, prompt
+
+    def _step(
+        self,
+        block: Block,
+        x: Tensor,
+        extra: Tensor | None,
+        positions: Tensor,
+        key_positions: Tensor,
+        key_mask: Tensor | None,
+        select: Tensor | None,
+    ) -> Tensor:
+        """One block.
+
+        extra: (B or 1, P, dim) rows that are keys and values only. select: the rows to compute, (n,) or (B, 1), all if None.
+        """
+        hidden = block.enter(x)
+        key, value = _heads(block.key(hidden), block.heads), _heads(block.value(hidden), block.heads)
+        if extra is not None:
+            rows = block.enter(extra)
+            key = torch.cat([_heads(block.key(rows), block.heads).expand(len(x), -1, -1, -1), key], 2)
+            value = torch.cat([_heads(block.value(rows), block.heads).expand(len(x), -1, -1, -1), value], 2)
+        queries = positions if select is None else positions[select]
+        if select is not None and select.dim() == 1:
+            x, hidden = x[:, select], hidden[:, select]
+        elif select is not None:
+            index = select[..., None].expand(-1, -1, x.shape[2])
+            x, hidden = x.gather(1, index), hidden.gather(1, index)
+        context = F.scaled_dot_product_attention(
+            _heads(block.query(hidden), block.heads),
+            key,
+            value,
+            attn_mask=self._attention_mask(queries, key_positions, key_mask),
+            scale=block.scale,
+        )
+        return block.leave(x, context.transpose(1, 2).flatten(2))
+
+    def _attention_mask(self, queries: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor | None:
+        """Boolean or additive mask, broadcastable to (B, heads, q, k); queries: positions (q,), or (B, q) where they differ."""
+        queries = queries.reshape(-1, queries.shape[-1])
+        allowed = None if key_mask is None else key_mask[:, None, None, :]
+        if self.anatomy.causal:
+            seen = (keys <= queries[..., None])[:, None]
+            allowed = seen if allowed is None else allowed & seen
+        if self.anatomy.bias is None:
+            return allowed
+        bias = self.anatomy.bias(queries, keys)
+        return bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+
+    def _pooled_rows(self, length: int, mask: Tensor | None, at: int, inserted: int) -> Tensor:
+        """Rows of the last block that are read: (n,) for all examples alike, or (B, 1) where they differ by example."""
+        rows = _shift(torch.arange(length, device=self.device), at, inserted)
+        if self.pool == "cls":
+            return rows[:1]
+        if self.pool == "mean":
+            return rows[self.anatomy.prefix :]
+        return rows[-1:] if mask is None else rows[mask.sum(1, keepdim=True) - 1]
+
+    def _pool(self, rows: Tensor, mask: Tensor | None) -> Tensor:
+        if self.pool == "mean" and mask is not None:
+            return (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return rows.mean(1)
+
+    @property
+    def _weights_dtype(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    def _move(self, value: Tensor) -> Tensor:
+        return value.to(self.device, self._weights_dtype) if value.is_floating_point() else value.to(self.device)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """sha256 (hex) over the names, shapes and bytes of all weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(B, n, dim) -> (B, heads, n, dim / heads)."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _insert_true(mask: Tensor, at: int, count: int) -> Tensor:
+    """A (B, T) mask with `count` real positions inserted at `at`: (B, T + count)."""
+    return torch.cat([mask[:, :at], mask.new_ones(len(mask), count), mask[:, at:]], 1)
+
+
+def _shift(positions: Tensor, at: int, by: int) -> Tensor:
+    """Token positions after `by` rows were inserted at `at`."""
+    return positions + by * (positions >= at)

@@ -1,0 +1,203 @@
+"""`promptgraft library`: list, show, add, remove and verify prompts."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptgraft.errors import InputError
+
+if TYPE_CHECKING:
+    from promptgraft.library import PromptLibrary
+    from promptgraft.prompt import SoftPrompt
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, add, remove and verify prompts. Your own library is the folder PROMPTGRAFT_LIBRARY, else "
+    "~/.local/share/promptgraft/library.",
+)
+
+Library = Annotated[
+    str | None, typer.Option("--library", metavar="DIR", help="A folder, 'user' or 'starter'.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def ls(
+    modality: Annotated[str | None, typer.Option(help="Only prompts of 'vision' or 'text' tasks.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Only prompts of this width.")] = None,
+    library: Library = None,
+    as_json: Json = False,
+) -> None:
+    """List prompts: your own and the starter library, or those of --library.
+
+    Example: promptgraft library ls --modality text --dim 384
+    """
+    from dataclasses import asdict
+
+    rows = [(place, entry) for place in _libraries(library) for entry in place.find(modality=modality, dim=dim)]
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) | {"library": str(place.folder)} for place, entry in rows], indent=2))
+        return
+    if not rows:
+        raise InputError("no prompt fits. `promptgraft library ls` lists all, `promptgraft library add` adds one.")
+    _table(
+        ("name", "task", "backbone", "shape", "score", "id"),
+        [(e.name, e.task, e.backbone, f"{e.layers}x{e.length}x{e.dim}", _number(e.score), e.id[:8]) for _, e in rows],
+    )
+    count = "1 prompt" if len(rows) == 1 else f"{len(rows)} prompts"
+    typer.echo(f"{count}     next: promptgraft library show {rows[0][1].name}{_again(library)}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name, an id (or its first 8 digits), or a prompt folder.")],
+    library: Library = None,
+    as_json: Json = False,
+) -> None:
+    """Show a prompt: what made it, what it reached, the mean norm of its rows in each layer, where it comes from.
+
+    Example: promptgraft library show text/newsgroups
+    """
+    from promptgraft.library import find_prompt
+
+    prompt = find_prompt(name, library)
+    card = prompt.card
+    norms = prompt.tensor.norm(dim=-1).mean(dim=-1).tolist()
+    if as_json:
+        content = card.model_dump(mode="json") | {"id": prompt.id, "norms": norms}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    said, task, training = card.prompt, card.task, card.training
+    facts: list[tuple[str, Any]] = [
+        ("name", card.name),
+        ("id", prompt.id),
+        ("task", f"{task.name} ({task.modality}, {len(task.classes)} classes, {task.n_train} training examples)"),
+        ("backbone", f"{card.backbone.name} (weights {card.backbone.weights_sha256[:12]})"),
+        ("prompt", f"{said.layers} x {said.length} x {said.dim}, {said.position}, pooled by {said.pool}"),
+        ("started by", said.init),
+        ("dead rows", ", ".join(map(str, said.dead_rows)) or "none"),
+        ("head", "none" if prompt.head is None else " x ".join(map(str, prompt.head.weight.shape))),
+        ("method", card.method),
+    ]
+    if training is not None:
+        facts.append(("training", f"{training.epochs} epochs, seed {training.seed}, {training.seconds:.0f} s"))
+        facts += [
+            (f"{task.metric} ({split})", f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f}, n = {score.n})")
+            for split, score in sorted(training.scores.items())
+        ]
+    facts.append(("row norms", " ".join(f"{norm:.3g}" for norm in norms) + "  (mean of each layer)"))
+    facts += [("parent", _parent(parent, library)) for parent in card.parents]
+    facts.append(("licence", card.licence))
+    _table(None, facts)
+
+
+@app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="A prompt folder, or an adapted model that holds one.")],
+    name: Annotated[str | None, typer.Option(help="Its name in the library; the card's name by default.")] = None,
+    library: Library = None,
+) -> None:
+    """Put a prompt into your library, or into --library.
+
+    Example: promptgraft library add birds --name vision/birds
+    """
+    place, prompt = _writeable(library), _load(folder)
+    stored = place.add(prompt, name)
+    typer.echo(f"wrote {place.folder / stored}     next: promptgraft library show {stored}{_again(library)}")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The prompt's name.")],
+    library: Library = None,
+) -> None:
+    """Remove a prompt from your library, or from --library.
+
+    Example: promptgraft library remove vision/birds
+    """
+    place = _writeable(library)
+    place.remove(name)
+    typer.echo(f"removed {place.folder / name}     next: promptgraft library ls{_again(library)}")
+
+
+@app.command()
+def verify(library: Library = None) -> None:
+    """Read every prompt and check it against its hashes; exits with 1 if one is damaged.
+
+    Example: promptgraft library verify --library prompts
+    """
+    from promptgraft.errors import PromptFileError
+    from promptgraft.prompt import SoftPrompt
+
+    count, problems = 0, []
+    for place in _libraries(library):
+        damaged = place.damaged()
+        for name in place.names():
+            try:
+                SoftPrompt.load(place.folder / name)
+                count += 1
+            except PromptFileError as error:
+                damaged[name] = str(error)
+        problems += sorted(damaged.items())
+    if problems:
+        _table(("damaged", "why"), problems)
+    typer.echo(f"{count} prompts are whole, {len(problems)} damaged")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _libraries(spec: str | None) -> "list[PromptLibrary]":
+    from promptgraft.library import open_library, starter, user_library
+
+    return [open_library(spec)] if spec is not None else [user_library(), starter()]
+
+
+def _writeable(spec: str | None) -> "PromptLibrary":
+    from promptgraft.library import PromptLibrary, starter, user_library
+
+    if spec in (None, "user"):
+        return user_library()
+    return starter() if spec == "starter" else PromptLibrary(spec or "")
+
+
+def _again(library: str | None) -> str:
+    return "" if library is None else f" --library {shlex.quote(library)}"
+
+
+def _load(folder: Path) -> "SoftPrompt":
+    from promptgraft.prompt import SoftPrompt
+
+    inner = folder / "prompt"  # where an adapted model keeps its prompt
+    return SoftPrompt.load(inner if inner.is_dir() else folder)
+
+
+def _parent(identity: str, library: str | None) -> str:
+    for place in _libraries(library):
+        if identity in place:
+            return f"{place.resolve(identity)} ({identity[:12]})"
+    return f"{identity[:12]} (not in a library here)"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(header: tuple[str, ...] | None, rows: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from promptgraft.readme import printable
+
+    table = Table(box=None, show_header=header is not None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, title in enumerate(header or ("", "")):
+        table.add_column(title, no_wrap=header is not None and column == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(highlight=False)
+    console.width = console.width if console.is_terminal else max(100, console.measure(table).maximum)
+    console.print(table)

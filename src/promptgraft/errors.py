@@ -1,0 +1,32 @@
+"""Errors that a user can act on: each message names the thing, the value, and the cure.
+
+Everything raised on purpose derives from `PromptgraftError`; the command line prints its message and exits with code 2.
+"""
+
+
+class PromptgraftError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class InputError(PromptgraftError, ValueError):
+    """An argument, a name or a data file is not usable as given."""
+
+
+class PackError(PromptgraftError):
+    """A pinned archive cannot be fetched, verified or read."""
+
+
+class OfflineError(PackError):
+    """Something must be fetched, and the network is switched off."""
+
+
+class PromptFileError(PromptgraftError):
+    """A prompt folder is incomplete, altered, or of an unknown format."""
+
+
+class CompatibilityError(PromptgraftError, ValueError):
+    """A prompt, a backbone and a task do not fit each other."""
+
+
+class TrainingError(PromptgraftError):
+    """A training run diverged or cannot go on."""

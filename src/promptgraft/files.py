@@ -1,0 +1,103 @@
+"""Files written whole or not at all, and the cache they may live in."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from promptgraft.errors import InputError
+
+
+def cache_root() -> Path:
+    """The cache folder: `PROMPTGRAFT_CACHE`, else `~/.cache/promptgraft`."""
+    return Path(os.environ.get("PROMPTGRAFT_CACHE") or Path.home() / ".cache" / "promptgraft")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spare space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_key(*parts: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `parts`."""
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file under a temporary name beside it, then rename it into place.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another place."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that becomes `path` when the block ends without an error.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder, or it cannot be written.
+    """
+    check_output_folder(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another place."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_output_folder(path: Path) -> None:
+    """Refuse an output folder that already holds something.
+
+    Raises:
+        InputError: `path` is a file, or a folder that is not empty.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"output {path} exists and is not a folder. Choose another name.")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"output folder {path} exists and is not empty. Choose another name or remove it.")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,30 @@
+"""Random starts of a prompt."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from promptgraft.card import BackboneInfo
+
+TEXT_STD = 0.02
+"""Standard deviation of a text prompt's random start: the initialiser range of BERT and of published text prompts."""
+
+
+def random_prompt(info: BackboneInfo, length: int, layers: str, seed: int = 0) -> Tensor:
+    """A random prompt (L, P, D).
+
+    Vision: uniform in (-v, v), v = sqrt(6 / (3 p^2 + D)) for patches of p pixels (VPT, Jia et al. 2022). Text: normal, sd 0.02.
+
+    Args:
+        info: of the backbone that the prompt is for.
+        length: P.
+        layers: `shallow` (L = 1) or `deep` (L = depth).
+        seed: of the draw.
+    """
+    shape = (1, length, info.embed_dim) if layers == "shallow" else (info.depth, length, info.dim)
+    generator = torch.Generator().manual_seed(seed)
+    if info.patch_size is None:
+        return torch.randn(shape, generator=generator) * TEXT_STD
+    bound = math.sqrt(6 / (3 * info.patch_size**2 + shape[2]))
+    return (torch.rand(shape, generator=generator) * 2 - 1) * bound

@@ -1,0 +1,85 @@
+"""How numbers and candidates are written for people, in the terminal and on the page."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+DASH = "–"
+NBSP = "\u00a0"
+
+
+def finite(value: object) -> float | None:
+    """Return a number as a float, and None for anything that is missing, not a number or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def score(accuracy: Mapping[str, Any] | None, key: str = "value") -> float | None:
+    """Read one entry of `{"value", "low", "high", "n"}`, None where it is missing."""
+    return finite((accuracy or {}).get(key))
+
+
+def percent(value: object) -> str:
+    """0.871 -> "87.1 %"."""
+    number = finite(value)
+    return DASH if number is None else f"{100 * number:.1f}{NBSP}%"
+
+
+def span(accuracy: Mapping[str, Any] | None) -> str:
+    """The interval of an accuracy, in percent: "75.8 to 91.9"."""
+    low, high = score(accuracy, "low"), score(accuracy, "high")
+    return DASH if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def points(value: object) -> str:
+    """A difference of accuracies in percentage points, with its sign: 0.032 -> "+3.2"."""
+    number = finite(value)
+    return DASH if number is None else f"{100 * number:+.1f}".replace("-", "−")
+
+
+def compact(value: object) -> str:
+    """A count in three digits or fewer: 92160 -> "92 k"."""
+    number = finite(value)
+    if number is None:
+        return DASH
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= 0.9995 * size:
+            scaled = number / size
+            return f"{scaled:.0f}{NBSP}{unit}" if abs(scaled) >= 9.95 else f"{scaled:.1f}{NBSP}{unit}"
+    return f"{number:.0f}"
+
+
+def duration(value: object) -> str:
+    """Seconds as a person says them: 171.2 -> "2 min 51 s"."""
+    number = finite(value)
+    if number is None:
+        return DASH
+    if number < 9.95:
+        return f"{number:.1f}{NBSP}s"
+    minutes, seconds = divmod(round(number), 60)
+    if not minutes:
+        return f"{seconds}{NBSP}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}{NBSP}h {minutes}{NBSP}min" if hours else f"{minutes}{NBSP}min {seconds}{NBSP}s"
+
+
+def method_name(candidate: Mapping[str, Any]) -> str:
+    """Method and layers of a candidate: "spt deep"."""
+    return " ".join(str(part) for part in (candidate.get("method"), candidate.get("layers")) if part)
+
+
+def source_name(candidate: Mapping[str, Any]) -> str:
+    """Where a candidate's prompt started: a source prompt, the task's own tokens (SPT), or empty for nowhere."""
+    own = "own tokens" if candidate.get("method") == "spt" else ""
+    return str(candidate.get("source") or own)
+
+
+def by_accuracy(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort candidates: the winner, then by validation accuracy from the best down, those without one last."""
+
+    def order(candidate: dict[str, Any]) -> tuple[bool, bool, float]:
+        value = score(candidate.get("val_accuracy"))
+        return not candidate.get("winner"), value is None, -(value or 0.0)
+
+    return sorted(candidates, key=order)

@@ -1,0 +1,36 @@
+"""The built-in tasks: one reader each, which takes no argument; its docstring says what the task is."""
+
+from collections.abc import Callable
+
+from promptgraft.registry import Registry
+from promptgraft.tasks.labelled import Labelled
+
+_IMAGES = "promptgraft.tasks.packed_images"
+_TEXTS = "promptgraft.tasks.packed_texts"
+
+BUILTIN: Registry[Callable[[], Labelled]] = Registry(
+    "built-in task",
+    {
+        "mnist-5k": f"{_IMAGES}:mnist_5k",
+        "digits": f"{_IMAGES}:digits",
+        "fashion-mnist": f"{_IMAGES}:fashion_mnist",
+        "orl-faces": f"{_IMAGES}:orl_faces",
+        "textile": f"{_IMAGES}:textile",
+        "emoji": f"{_IMAGES}:emoji",
+        "land-zones": "promptgraft.tasks.land_zones:land_zones",
+        "dsprites-loc": "promptgraft.tasks.procedural:dsprites_loc",
+        "dsprites-ori": "promptgraft.tasks.procedural:dsprites_ori",
+        "sarcasm": f"{_TEXTS}:sarcasm",
+        "imdb-sentences": f"{_TEXTS}:imdb_sentences",
+        "amazon-sentences": f"{_TEXTS}:amazon_sentences",
+        "yelp-sentences": f"{_TEXTS}:yelp_sentences",
+        "newsgroups": f"{_TEXTS}:newsgroups",
+        "boolq": f"{_TEXTS}:boolq",
+        "privacy-qa": f"{_TEXTS}:privacy_qa",
+        "pubmedqa": f"{_TEXTS}:pubmedqa",
+        "piqa": f"{_TEXTS}:piqa",
+        "corr2cause": f"{_TEXTS}:corr2cause",
+        "crepe": f"{_TEXTS}:crepe",
+    },
+    hint="`promptgraft packs ls` lists them.",
+)

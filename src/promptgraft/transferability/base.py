@@ -1,0 +1,67 @@
+"""The contract of a transferability estimator: evidence about M prompts in, M scores out, larger = better."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptgraft.card import PromptCard
+from promptgraft.registry import Registry
+
+Need = Literal["card", "prompt", "patches"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What estimators may look at; what is costly is made when it is first needed, and then kept.
+
+    prompts: M arrays (P_i, D_i): the rows that enter with the embeddings (a deep prompt's first layer), without dead
+        rows.
+    cards: the M cards of these prompts.
+    embed_patches: makes the target's embedded input tokens (n, D), prefix tokens such as CLS left out.
+    seed: seeds every random draw of an estimator.
+    """
+
+    prompts: Sequence[NDArray[np.float32]]
+    cards: Sequence[PromptCard]
+    embed_patches: Callable[[], NDArray[np.float32]]
+    seed: int = 0
+
+    @cached_property
+    def patches(self) -> NDArray[np.float32]:
+        """The target's embedded input tokens, (n, D)."""
+        return self.embed_patches()
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One way to tell beforehand which prompt transfers.
+
+    summary: what it measures, in one line.
+    paper: where it comes from.
+    needs: the dearest evidence that it looks at.
+    cost: what it computes, in terms of M prompts of P rows and n patches.
+    applies: which prompts it has a score for; the others get NaN.
+    score: evidence -> (M,) float64, larger = transfers better.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    needs: Need
+    cost: str
+    applies: str
+    score: Callable[[Evidence], NDArray[np.float64]]
+
+
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator",
+    {
+        "gap": "promptgraft.transferability.mmd:GAP",
+        "norm": "promptgraft.transferability.norm:NORM",
+        "volume": "promptgraft.transferability.volume:VOLUME",
+    },
+)

@@ -1,0 +1,233 @@
+"""The adapted classifier: a frozen backbone, a prompt, a head, and what made them."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from promptgraft.backbones.base import Backbone, Tokens
+from promptgraft.backbones.load import load_backbone
+from promptgraft.card import BackboneInfo, PromptCard, PromptInfo, Score, Section, TaskInfo, TrainingInfo
+from promptgraft.errors import CompatibilityError, PromptFileError
+from promptgraft.files import atomic_folder
+from promptgraft.intervals import accuracy
+from promptgraft.prompt import SoftPrompt
+from promptgraft.tasks.base import Split
+from promptgraft.tasks.embedded import EmbeddedSplit, embed_inputs
+from promptgraft.tuning.candidate import Candidate
+
+MODEL_FILE, HEAD_FILE, PROMPT_FOLDER = "adapted.json", "head.safetensors", "prompt"
+FORMAT_VERSION = 1
+
+
+class AdaptedInfo(Section):
+    """What `adapted.json` holds: the task, the exact backbone, the method, and how it was trained."""
+
+    format_version: int = FORMAT_VERSION
+    task: TaskInfo
+    backbone: BackboneInfo
+    method: str
+    layers: str | None
+    source: str | None
+    training: TrainingInfo
+    versions: dict[str, str]
+
+
+class Adapted:
+    """A classifier for one task.
+
+    Args:
+        backbone: the frozen model.
+        info: what made the classifier.
+        head: weight (C, dim) and bias (C,).
+        prompt: the prompt grafted on, None for a linear probe.
+    """
+
+    def __init__(
+        self, backbone: Backbone, info: AdaptedInfo, head: tuple[Tensor, Tensor], prompt: SoftPrompt | None
+    ) -> None:
+        self.backbone = backbone
+        self.info = info
+        self.prompt = prompt
+        self._weight, self._bias = head
+        self._tensor = None if prompt is None else prompt.tensor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities' columns."""
+        return self.info.task.classes
+
+    def predict_proba(self, inputs: Sequence[Any]) -> NDArray[np.float64]:
+        """Class probabilities (N, C) of images, texts or pairs of texts."""
+        parts = [self._logits(tokens) for tokens in embed_inputs(self.backbone, list(inputs))]
+        logits = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+        return np.asarray(logits.double().softmax(1).numpy())
+
+    def predict(self, inputs: Sequence[Any]) -> NDArray[np.str_]:
+        """Names (N,) of the most probable classes."""
+        names: NDArray[np.str_] = np.array(self.classes)[self.predict_proba(inputs).argmax(1)]
+        return names
+
+    def evaluate(self, split: Split | EmbeddedSplit) -> Score:
+        """Accuracy on a split with its 95 % interval."""
+        return accuracy(self.probabilities(split).argmax(1) == np.asarray(split.labels))
+
+    def score(self, split: Split | EmbeddedSplit) -> float:
+        """Accuracy on a split, in [0, 1]."""
+        return self.evaluate(split).value
+
+    def probabilities(self, split: Split | EmbeddedSplit) -> NDArray[np.float64]:
+        """Class probabilities (N, C) of a split."""
+        if isinstance(split, EmbeddedSplit):
+            logits = torch.cat([self._logits(tokens) for tokens in split.batches()])
+            return np.asarray(logits.double().softmax(1).numpy())
+        chunks = [
+            self.predict_proba([split.inputs[i] for i in range(start, min(start + 64, len(split)))])
+            for start in range(0, len(split), 64)
+        ]
+        return np.concatenate(chunks)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the classifier's folder, whole or not at all.
+
+        Raises:
+            InputError: the folder exists and is not empty, or cannot be written.
+        """
+        with atomic_folder(Path(folder)) as temporary:
+            self.write_into(temporary)
+        return Path(folder)
+
+    def write_into(self, folder: Path) -> None:
+        """Write the classifier's files into an existing folder."""
+        text = json.dumps(self.info.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / MODEL_FILE).write_text(text + "\n", encoding="utf-8")
+        tensors = {"head.weight": self._weight.contiguous(), "head.bias": self._bias.contiguous()}
+        (folder / HEAD_FILE).write_bytes(save_tensors(tensors))
+        if self.prompt is not None:
+            self.prompt.save(folder / PROMPT_FOLDER)
+
+    def _logits(self, tokens: Tokens) -> Tensor:
+        with torch.no_grad():
+            features = self.backbone.run(tokens, self._tensor).cpu().float()
+            return torch.addmm(self._bias, features, self._weight.T)
+
+
+def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: str = "float32") -> Adapted:
+    """Load a classifier that `Adapted.save` or `promptgraft adapt` wrote.
+
+    Raises:
+        PromptFileError: a file is missing, cut or altered.
+        CompatibilityError: the backbone's weights are not those that the classifier was made with.
+    """
+    folder = Path(folder)
+    try:
+        info = AdaptedInfo.model_validate_json((folder / MODEL_FILE).read_bytes())
+        tensors = load_tensors((folder / HEAD_FILE).read_bytes())
+        head = (tensors["head.weight"].float(), tensors["head.bias"].float())
+    except OSError as error:
+        raise PromptFileError(
+            f"{folder} holds no adapted model: {Path(str(error.filename)).name} is missing."
+        ) from error
+    except (ValidationError, SafetensorError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise PromptFileError(f"the adapted model in {folder} is damaged ({first}). Get an unaltered copy.") from error
+    if head[0].shape != (len(info.task.classes), info.backbone.dim) or head[1].shape != (len(info.task.classes),):
+        raise PromptFileError(
+            f"the head in {folder} does not fit its {len(info.task.classes)} classes. Get an unaltered copy."
+        )
+    prompt = SoftPrompt.load(folder / PROMPT_FOLDER) if (folder / PROMPT_FOLDER).exists() else None
+    if prompt is None and info.method != "linear":
+        raise PromptFileError(f"{folder} lacks its {PROMPT_FOLDER}/ folder. Get an unaltered copy.")
+    return Adapted(reload_backbone(info.backbone, device=device, dtype=dtype), info, head, prompt)
+
+
+def reload_backbone(info: BackboneInfo, *, device: str = "cpu", dtype: str = "float32") -> Backbone:
+    """The very backbone that a card names, with the same preprocessing.
+
+    Raises:
+        CompatibilityError: its weights are others than the card's.
+    """
+    backbone = load_backbone(
+        info.name,
+        image_size=info.image_size,
+        max_length=info.preprocessing.get("max_length", 128),
+        pool=info.pool,
+        revision=info.revision,
+        device=device,
+        dtype=dtype,
+    )
+    if backbone.info.weights_sha256 != info.weights_sha256:
+        raise CompatibilityError(
+            f"backbone {info.name} has other weights ({backbone.info.weights_sha256[:12]}) than the model was made with "
+            f"({info.weights_sha256[:12]}). Use the revision it was made with, or adapt again."
+        )
+    return backbone
+
+
+def adapted_from(candidate: Candidate, task: TaskInfo, name: str, scores: dict[str, Score]) -> Adapted:
+    """The classifier that a finished candidate holds, with its card."""
+    setting, backbone = candidate.setting, candidate.setting.backbone
+    weight, bias = candidate.model.head.folded()
+    head = (weight.detach().cpu().float(), bias.detach().cpu().float())
+    training = TrainingInfo(
+        recipe=candidate.recipe.model_dump(),
+        seed=setting.seed,
+        epochs=candidate.trainer.epoch if candidate.trainer else 0,
+        scores=scores,
+        seconds=round(candidate.seconds, 3),
+        device=str(backbone.device),
+    )
+    made_by = versions()
+    prompt: SoftPrompt | None = None
+    with torch.no_grad():
+        tensor = candidate.model.prompt(setting.train.tokens(torch.zeros(1, dtype=torch.long)))
+    if tensor is not None:
+        tensor = tensor.detach().cpu().float()
+        layers, length, dim = tensor.shape
+        card = PromptCard(
+            name=name,
+            task=task,
+            backbone=backbone.info,
+            prompt=PromptInfo(
+                length=length,
+                layers=layers,
+                dim=dim,
+                position=backbone.info.position,
+                pool=backbone.info.pool,
+                init=candidate.method.start,
+                init_args={"seed": setting.seed},
+            ),
+            training=training,
+            method=candidate.method.name,
+            parents=tuple(source.id for source in setting.sources),
+            versions=made_by,
+        )
+        prompt = SoftPrompt(tensor, card, head=head)
+    info = AdaptedInfo(
+        task=task,
+        backbone=backbone.info,
+        method=candidate.method.name,
+        layers=None if tensor is None else ("shallow" if tensor.shape[0] == 1 else "deep"),
+        source=candidate.source,
+        training=training,
+        versions=made_by,
+    )
+    return Adapted(backbone, info, head, prompt)
+
+
+def versions() -> dict[str, str]:
+    """What produced an artefact: promptgraft, torch, transformers, Python."""
+    names = ("promptgraft", "torch", "transformers")
+    return {**{name: version(name) for name in names}, "python": platform.python_version()}

@@ -1,0 +1,197 @@
+"""One method on one task, trained as far as asked: the unit that `tune`, `transfer` and `adapt` work with."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptgraft.card import Score
+from promptgraft.errors import CompatibilityError, TrainingError
+from promptgraft.intervals import accuracy
+from promptgraft.tasks.embedded import EmbeddedSplit
+from promptgraft.tuning.features import frozen_features
+from promptgraft.tuning.fit import Epoch, Trainer, predict_logits
+from promptgraft.tuning.head import LEARNING_RATES, WEIGHT_DECAYS, fit_linear_grid
+from promptgraft.tuning.method import Method, Setting
+from promptgraft.tuning.prompted import Head, PromptedModel
+from promptgraft.tuning.recipes import Recipe
+
+
+class Candidate:
+    """A method in a setting: its model, its learning curve, and its answers on the selection split.
+
+    The head starts at the linear probe's solution on the features of the starting prompt (the recipe's `head_start`). A module
+    without anything to train is finished there: its features are constant.
+
+    Args:
+        method: what to build.
+        setting: with what.
+        val: the selection split; None trains for `stop_at` epochs and keeps the last (the final fit on all data).
+        classes: C.
+        recipe: how to train.
+        checkpoint: a file to resume from and to write after each epoch.
+        probe: (learning rate, weight decay) of the linear probe, instead of the grid, where there is no selection split.
+
+    Raises:
+        CompatibilityError: a source is missing or does not fit.
+        TrainingError: the linear probe diverged.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        setting: Setting,
+        val: EmbeddedSplit | None,
+        classes: int,
+        recipe: Recipe,
+        *,
+        checkpoint: Path | None = None,
+        probe: tuple[float, float] | None = None,
+    ) -> None:
+        _check_sources(method, setting)
+        started = time.perf_counter()
+        self.method, self.setting, self.recipe, self.val = method, setting, recipe, val
+        self.status = "running"
+        self.reason: str | None = None
+        module = method.build(setting)
+        self.probe = probe
+        head = self._start_head(module, classes)
+        self.model = PromptedModel(setting.backbone, module, head)
+        self.parameters = self.model.parameter_count()
+        self._start_seconds = time.perf_counter() - started
+        self.trainer: Trainer | None = None
+        if module.trainable:
+            sources = [source.id for source in setting.sources]
+            self.trainer = Trainer(
+                self.model,
+                setting.train,
+                val,
+                recipe,
+                seed=setting.seed,
+                checkpoint=checkpoint,
+                key=f"{method.name}/{setting.layers}/{setting.prompt_length}/{sources}",
+            )
+        else:
+            self._finish()
+
+    @property
+    def label(self) -> str:
+        """Method and depth, such as `spt deep`."""
+        shaped = self.method.name in ("vpt", "spt")
+        return f"{self.method.name} {self.setting.layers}" if shaped else self.method.name
+
+    @property
+    def source(self) -> str | None:
+        """Name of the source prompt."""
+        return self.setting.sources[0].card.name if self.setting.sources else None
+
+    @property
+    def history(self) -> list[Epoch]:
+        """The learning curve."""
+        return self.trainer.history if self.trainer else []
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that is kept."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.best_epoch if self.recipe.keep == "best" else self.trainer.epoch
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this candidate."""
+        return self._start_seconds + (self.trainer.seconds if self.trainer else 0.0)
+
+    @property
+    def standing(self) -> tuple[float, float]:
+        """Selection accuracy so far (best epoch) and minus its loss: what halving compares."""
+        if self.trainer is None:
+            return self._rank
+        lines = [line for line in self.history if line.val_accuracy is not None and line.val_loss is not None]
+        lines = lines if self.recipe.keep == "best" else lines[-1:]
+        return max((line.val_accuracy or 0.0, -(line.val_loss or 0.0)) for line in lines)
+
+    def advance(self, until: int | None = None, on_epoch: Callable[[Epoch], None] | None = None) -> None:
+        """Train until epoch `until`, or to the end; finishing keeps the recipe's epoch.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        if self.trainer is None or self.status != "running":
+            return
+        self.trainer.run(until, on_epoch)
+        if self.trainer.finished:
+            self._finish()
+
+    def stop(self, status: str, reason: str | None = None) -> None:
+        """Leave it where it stands: `stopped early`, or `failed` with a reason."""
+        if status != "failed":
+            self._finish()
+        self.status, self.reason = status, reason
+
+    def _finish(self) -> None:
+        if self.trainer is not None:
+            self.trainer.keep()
+        self.status = "finished"
+        if self.val is not None:
+            logits = predict_logits(self.model, self.val) if self.trainer else self._constant_logits(self.val)
+            labels = self.val.labels
+            loss = torch.nn.functional.cross_entropy(logits, labels).item()
+            self.val_correct: NDArray[np.bool_] = (logits.argmax(1) == labels).numpy()
+            self._rank = (float(self.val_correct.mean()), -loss)
+
+    def val_score(self) -> Score | None:
+        """Selection accuracy with its interval, None where there is no selection split or nothing was kept."""
+        correct = getattr(self, "val_correct", None)
+        return None if correct is None else accuracy(correct)
+
+    def _constant_logits(self, split: EmbeddedSplit) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.model.head(frozen_features(self.setting.backbone, split, self.model.prompt))
+        return logits
+
+    def _start_head(self, module: Any, classes: int) -> Head:
+        backbone, train = self.setting.backbone, self.setting.train
+        if self.recipe.head_start == "random" and module.trainable:
+            generator = torch.Generator().manual_seed(self.setting.seed)
+            width = backbone.info.dim
+            weight = torch.randn(classes, width, generator=generator) * 0.02
+            return Head(torch.zeros(width), torch.ones(width), weight, torch.zeros(classes))
+        features = frozen_features(backbone, train, module)
+        if self.val is not None:
+            selection = (frozen_features(backbone, self.val, module), self.val.labels)
+        else:
+            selection = (features, train.labels)
+        rates, decays = (LEARNING_RATES, WEIGHT_DECAYS) if self.probe is None else ((self.probe[0],), (self.probe[1],))
+        try:
+            grid = fit_linear_grid(
+                features,
+                train.labels,
+                selection,
+                classes,
+                learning_rates=rates,
+                weight_decays=decays,
+                seeds=(self.setting.seed,),
+                class_balanced=self.recipe.class_balanced,
+                label_smoothing=self.recipe.label_smoothing,
+            )
+        except ValueError as error:
+            raise TrainingError(f"{self.method.name}: {error}; are the features finite?") from error
+        self.probe = grid.best[0]
+        return grid.heads[0]
+
+
+def _check_sources(method: Method, setting: Setting) -> None:
+    if method.sources == "one" and len(setting.sources) != 1:
+        raise CompatibilityError(
+            f"method {method.name!r} takes exactly one source prompt, got {len(setting.sources)}. Name one prompt of a library."
+        )
+    if method.sources == "none" and setting.sources:
+        raise CompatibilityError(
+            f"method {method.name!r} takes no source prompt. `--method initial` starts from the source."
+        )

@@ -1,0 +1,56 @@
+"""What a method is: a name, a paper, and a function that builds a prompt module for a setting."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from promptgraft.backbones.base import Backbone
+from promptgraft.prompt import SoftPrompt
+from promptgraft.registry import Registry
+from promptgraft.tasks.embedded import EmbeddedSplit
+from promptgraft.tuning.prompted import PromptModule
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may build from.
+
+    train: the embedded training inputs. sources: prompts trained elsewhere. prompt_length: P of a new prompt.
+    layers: `shallow` or `deep`, for a new prompt.
+    """
+
+    backbone: Backbone
+    train: EmbeddedSplit
+    prompt_length: int
+    layers: Literal["shallow", "deep"]
+    seed: int
+    sources: tuple[SoftPrompt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to get an adapted classifier.
+
+    summary: half a line for a table. paper: a link. sources: how many prompts trained elsewhere it takes.
+    build: makes the prompt module. start: in words, where its prompt starts.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    sources: Literal["none", "one"]
+    start: str
+    build: Callable[[Setting], PromptModule]
+
+
+METHODS: Registry[Method] = Registry(
+    "method",
+    {
+        "linear": "promptgraft.tuning.methods:linear",
+        "vpt": "promptgraft.tuning.methods:vpt",
+        "spt": "promptgraft.tuning.methods:spt",
+        "initial": "promptgraft.transfer.initial:initial",
+        "frozen": "promptgraft.transfer.frozen:frozen",
+        "projection": "promptgraft.transfer.projection:projection",
+    },
+)

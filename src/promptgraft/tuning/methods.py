@@ -1,0 +1,50 @@
+"""Methods that need no source prompt."""
+
+from promptgraft.initialization.prototypes import prototypes
+from promptgraft.initialization.random import random_prompt
+from promptgraft.tuning.method import Method, Setting
+from promptgraft.tuning.prompted import LearnedPrompt, NoPrompt, PromptModule
+
+
+def _vpt(setting: Setting) -> PromptModule:
+    return LearnedPrompt(random_prompt(setting.backbone.info, setting.prompt_length, setting.layers, setting.seed))
+
+
+def _spt(setting: Setting) -> PromptModule:
+    start = prototypes(
+        setting.backbone,
+        setting.train,
+        kind="sample",
+        length=setting.prompt_length,
+        layers=setting.layers,
+        seed=setting.seed,
+    )
+    return LearnedPrompt(start)
+
+
+linear = Method(
+    name="linear",
+    summary="a linear probe on the frozen features, no prompt",
+    paper="https://arxiv.org/abs/1610.01644",
+    sources="none",
+    start="-",
+    build=lambda setting: NoPrompt(),
+)
+
+vpt = Method(
+    name="vpt",
+    summary="visual prompt tuning: a prompt from random numbers",
+    paper="https://arxiv.org/abs/2203.12119",
+    sources="none",
+    start="random",
+    build=_vpt,
+)
+
+spt = Method(
+    name="spt",
+    summary="self-prompt tuning: a prompt from the target's own tokens",
+    paper="https://arxiv.org/abs/2402.02382",
+    sources="none",
+    start="own tokens",
+    build=_spt,
+)

@@ -1,0 +1,106 @@
+"""A frozen backbone with a prompt and a head: the one thing that every method trains."""
+
+import torch
+from torch import Tensor, nn
+
+from promptgraft.backbones.base import Backbone, Tokens
+
+
+class PromptModule(nn.Module):
+    """Produces a prompt: a transfer method is a module of this kind.
+
+    `forward(tokens)` returns (L, P, D), or (B, L, P, D) where the prompt depends on the input (then `input_dependent` is
+    True), or None for no prompt at all.
+    """
+
+    input_dependent = False
+
+    def forward(self, tokens: Tokens) -> Tensor | None:
+        """The prompt for these tokens."""
+        raise NotImplementedError
+
+    @property
+    def trainable(self) -> bool:
+        """Whether anything of it is learned; features under a prompt that is not are constant."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+
+class NoPrompt(PromptModule):
+    """The backbone as it is: linear probing."""
+
+    def forward(self, tokens: Tokens) -> None:
+        """No prompt."""
+        return
+
+
+class LearnedPrompt(PromptModule):
+    """A prompt that is a parameter, started at `start` (L, P, D): VPT, Self-Prompt Tuning, SPoT."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(start.detach().clone())
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """The parameter, (L, P, D)."""
+        return self.prompt
+
+
+class FrozenPrompt(PromptModule):
+    """A prompt that is not trained, (L, P, D)."""
+
+    prompt: Tensor
+
+    def __init__(self, prompt: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("prompt", prompt.detach().clone())
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """The buffer, (L, P, D)."""
+        return self.prompt
+
+
+class Head(nn.Module):
+    """A linear classifier on standardised features: (B, D) -> (B, C).
+
+    The mean and scale are fixed when the head is made, so one learning rate suits every backbone; `folded` gives the same map as one
+    plain linear layer.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("scale", scale.clone())
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(bias.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return torch.addmm(self.bias, (features - self.mean) / self.scale, self.weight.T)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) of the plain linear layer that is the same map."""
+        with torch.no_grad():
+            weight = self.weight / self.scale
+            return weight, self.bias - weight @ self.mean
+
+
+class PromptedModel(nn.Module):
+    """Backbone (frozen, outside the module's parameters), prompt module and head."""
+
+    def __init__(self, backbone: Backbone, prompt: PromptModule, head: Head) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.prompt = prompt
+        self.head = head
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Logits (B, C)."""
+        logits: Tensor = self.head(self.backbone.run(tokens, self.prompt(tokens)))
+        return logits
+
+    def parameter_count(self) -> int:
+        """Numbers that are trained, head included."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

@@ -1,0 +1,147 @@
+"""`tune` and `transfer`: one method on one task, in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from promptgraft.backbones.base import Backbone
+from promptgraft.card import Score
+from promptgraft.errors import InputError
+from promptgraft.progress import progress_bar
+from promptgraft.prompt import SoftPrompt
+from promptgraft.tasks.base import Task
+from promptgraft.tasks.embedded import EmbeddedTask, embed_task
+from promptgraft.tuning.adapted import Adapted, adapted_from
+from promptgraft.tuning.candidate import Candidate
+from promptgraft.tuning.method import METHODS, Setting
+from promptgraft.tuning.recipes import Recipe, resolve_recipe
+
+Layers = Literal["shallow", "deep"]
+
+
+def tune(
+    backbone: Backbone,
+    task: Task | EmbeddedTask,
+    *,
+    method: str = "vpt",
+    prompt_length: int = 10,
+    layers: Layers = "deep",
+    seed: int = 0,
+    recipe: str | Recipe = "short",
+    epochs: int | None = None,
+    checkpoint: str | Path | None = None,
+    name: str | None = None,
+) -> Adapted:
+    """Adapt a frozen backbone to a task by a method that needs no source prompt.
+
+    Args:
+        backbone: from `load_backbone`.
+        task: from `load_task`.
+        method: `linear`, `vpt` or `spt`.
+        prompt_length: P, rows per layer.
+        layers: `shallow` or `deep`.
+        seed: of the start and of the order of the examples; equal seeds give equal bits on a CPU.
+        recipe: a recipe or its name.
+        epochs: instead of the recipe's.
+        checkpoint: a file that training goes on from after an interruption.
+        name: of the prompt; `<modality>/<task>` if None.
+
+    Raises:
+        InputError, CompatibilityError, TrainingError: each names the thing and the cure.
+    """
+    return _fit(
+        backbone,
+        task,
+        (),
+        method=method,
+        prompt_length=prompt_length,
+        layers=layers,
+        seed=seed,
+        recipe=resolve_recipe(recipe, epochs=epochs),
+        checkpoint=checkpoint,
+        name=name,
+    )
+
+
+def transfer(
+    source: SoftPrompt | Sequence[SoftPrompt],
+    backbone: Backbone,
+    task: Task | EmbeddedTask,
+    *,
+    method: str = "initial",
+    seed: int = 0,
+    recipe: str | Recipe = "short",
+    epochs: int | None = None,
+    checkpoint: str | Path | None = None,
+    name: str | None = None,
+) -> Adapted:
+    """Adapt a frozen backbone to a task from a prompt that was trained elsewhere.
+
+    The prompt keeps its source's length and layers.
+
+    Args:
+        source: the prompt.
+        backbone: from `load_backbone`.
+        task: from `load_task`.
+        method: `initial`, `frozen` or `projection`.
+        seed: of the order of the examples, and of new parts.
+        recipe: a recipe or its name.
+        epochs: instead of the recipe's.
+        checkpoint: a file that training goes on from after an interruption.
+        name: of the prompt; `<modality>/<task>` if None.
+
+    Raises:
+        InputError, CompatibilityError, TrainingError: each names the thing and the cure.
+    """
+    sources = (source,) if isinstance(source, SoftPrompt) else tuple(source)
+    if not sources:
+        raise InputError("transfer needs a source prompt, got none. `promptgraft library ls` lists prompts.")
+    shape = sources[0].tensor.shape
+    return _fit(
+        backbone,
+        task,
+        sources,
+        method=method,
+        prompt_length=shape[1],
+        layers="shallow" if shape[0] == 1 else "deep",
+        seed=seed,
+        recipe=resolve_recipe(recipe, epochs=epochs),
+        checkpoint=checkpoint,
+        name=name,
+    )
+
+
+def _fit(
+    backbone: Backbone,
+    task: Task | EmbeddedTask,
+    sources: tuple[SoftPrompt, ...],
+    *,
+    method: str,
+    prompt_length: int,
+    layers: Layers,
+    seed: int,
+    recipe: Recipe,
+    checkpoint: str | Path | None,
+    name: str | None,
+) -> Adapted:
+    if layers not in ("shallow", "deep"):
+        raise InputError(f"layers must be 'shallow' or 'deep', got {layers!r}.")
+    if prompt_length < 1:
+        raise InputError(f"prompt_length must be at least 1, got {prompt_length}.")
+    chosen = METHODS[method]
+    data = task if isinstance(task, EmbeddedTask) else embed_task(backbone, task)
+    info = data.task.info
+    candidate = Candidate(
+        chosen,
+        Setting(backbone, data.train, prompt_length, layers, seed, sources),
+        data.val,
+        len(info.classes),
+        recipe,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+    )
+    with progress_bar(candidate.label, recipe.epochs, "epoch") as bar:
+        bar.advance(len(candidate.history) - 1 if candidate.history else recipe.epochs)
+        candidate.advance(on_epoch=lambda line: bar.advance())
+    score = candidate.val_score()
+    scores: dict[str, Score] = {} if score is None else {"val": score}
+    return adapted_from(candidate, info, name or f"{info.modality}/{info.name}", scores)

@@ -1,0 +1,195 @@
+"""Every registered family: the model's own forward, the literal concatenation, padding, freezing."""
+
+import pytest
+import torch
+from tiny import tiny_backbone, tiny_batch
+
+from promptgraft.backbones.anatomy import FAMILIES
+from promptgraft.backbones.base import Tokens
+from promptgraft.errors import CompatibilityError
+
+ALL = sorted(FAMILIES)
+TEXT = [name for name in ALL if FAMILIES[name].__module__.endswith("language")]
+OWN = {"rtol": 1e-5, "atol": 1e-5}  # some models take their softmax in float32 whatever the weights are
+VISION = [name for name in ALL if name not in TEXT]
+
+
+def own_features(backbone, batch):
+    """Pooled features by the model's own forward."""
+    model = backbone.model
+    if isinstance(batch, torch.Tensor):
+        if "mae" in backbone.info.family:
+            model.config.mask_ratio = 0.0
+            noise = torch.arange((batch.shape[2] // 8) * (batch.shape[3] // 8)).expand(len(batch), -1).double()
+            hidden = model(batch, noise=noise, interpolate_pos_encoding=True).last_hidden_state
+            return hidden[:, 1:].mean(1)
+        extra = {} if "dinov2" in backbone.info.family else {"interpolate_pos_encoding": True}
+        output = model(batch, **extra)
+        return output.pooler_output if "clip" in backbone.info.family else output.last_hidden_state[:, 0]
+    hidden = model(**batch).last_hidden_state
+    mask = batch["attention_mask"]
+    if backbone.pool == "mean":
+        return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    if backbone.pool == "last":
+        return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
+    return hidden[:, 0]
+
+
+def literal_features(backbone, tokens, prompt):
+    """The paper's concatenation, written out: prompt rows are ordinary rows at every block; deep ones are replaced."""
+    anatomy, (layers, length, _) = backbone.anatomy, prompt.shape
+    at = 0 if anatomy.position == "first" else 1
+    values, mask = tokens.values, tokens.mask
+    batch = len(values)
+    if mask is None:
+        mask = torch.ones(values.shape[:2], dtype=torch.bool)
+    mask = torch.cat([mask[:, :at], torch.ones(batch, length, dtype=torch.bool), mask[:, at:]], 1)
+
+    def insert(rows, extra):
+        return torch.cat([rows[:, :at], extra.expand(batch, -1, -1), rows[:, at:]], 1)
+
+    x = anatomy.lift(insert(values, prompt[0])) if layers == 1 else insert(anatomy.lift(values), prompt[0])
+    total = x.shape[1]
+    allowed = mask[:, None, None, :].expand(-1, 1, total, -1)
+    if anatomy.causal:
+        allowed = allowed & torch.ones(total, total, dtype=torch.bool).tril()
+    for i, block in enumerate(anatomy.blocks):
+        if layers > 1 and i > 0:
+            x = torch.cat([x[:, :at], prompt[i].expand(batch, -1, -1), x[:, at + length :]], 1)
+        hidden = block.enter(x)
+        q, k, v = (
+            f(hidden).unflatten(2, (block.heads, -1)).transpose(1, 2) for f in (block.query, block.key, block.value)
+        )
+        scores = q @ k.transpose(2, 3) * block.scale
+        if anatomy.bias is not None:
+            positions = torch.arange(total)
+            scores = scores + anatomy.bias(positions[None], positions)
+        weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+        x = block.leave(x, (weights @ v).transpose(1, 2).flatten(2))
+    x = anatomy.norm(x)
+    keep = torch.cat([torch.arange(at), torch.arange(at + length, total)])
+    x, mask = x[:, keep], mask[:, keep]
+    if backbone.pool == "cls":
+        return x[:, 0]
+    if backbone.pool == "last":
+        return x[torch.arange(batch), mask.sum(1) - 1]
+    x, mask = x[:, anatomy.prefix :], mask[:, anatomy.prefix :, None]
+    return (x * mask).sum(1) / mask.sum(1)
+
+
+def make_prompt(backbone, layers, length=4, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    width = backbone.info.embed_dim if layers == "shallow" else backbone.info.dim
+    count = 1 if layers == "shallow" else backbone.info.depth
+    return torch.randn(count, length, width, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_without_a_prompt_equals_the_models_own_forward(family):
+    backbone, batch = tiny_backbone(family), tiny_batch(family, padded=True)
+    torch.testing.assert_close(backbone.run(backbone.embed(batch)), own_features(backbone, batch), **OWN)
+
+
+@pytest.mark.parametrize("family", VISION)
+@pytest.mark.parametrize("size", [24, 40])
+def test_any_image_size_on_the_patch_grid(family, size):
+    backbone, batch = tiny_backbone(family), tiny_batch(family, size=size)
+    torch.testing.assert_close(backbone.run(backbone.embed(batch)), own_features(backbone, batch), **OWN)
+
+
+@pytest.mark.parametrize("family", TEXT)
+def test_mean_pooling_equals_the_masked_mean_of_the_models_own_output(family):
+    backbone, batch = tiny_backbone(family, pool="mean"), tiny_batch(family, padded=True)
+    torch.testing.assert_close(backbone.run(backbone.embed(batch)), own_features(backbone, batch), **OWN)
+
+
+@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("layers", ["shallow", "deep"])
+@pytest.mark.parametrize("pool", ["family", "mean"])
+def test_prompt_equals_the_literal_concatenation_in_values_and_gradients(family, layers, pool):
+    backbone = tiny_backbone(family, pool=None if pool == "family" else pool)
+    tokens = backbone.embed(tiny_batch(family, padded=True))
+    ours = make_prompt(backbone, layers).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    features, literal = backbone.run(tokens, ours), literal_features(backbone, tokens, theirs)
+    torch.testing.assert_close(features, literal, rtol=1e-9, atol=1e-9)
+    weights = torch.randn(features.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    (features * weights).sum().backward()
+    (literal * weights).sum().backward()
+    assert ours.grad.abs().max() > 1e-6
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize("layers", ["shallow", "deep"])
+def test_a_prompt_per_example_equals_one_run_per_example(family, layers):
+    backbone = tiny_backbone(family)
+    tokens = backbone.embed(tiny_batch(family, padded=True))
+    prompts = torch.stack([make_prompt(backbone, layers, seed=seed) for seed in range(3)])
+    together = backbone.run(tokens, prompts)
+    for i in range(3):
+        one = Tokens(tokens.values[i : i + 1], None if tokens.mask is None else tokens.mask[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], backbone.run(one, prompts[i]), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("layers", [None, "shallow", "deep"])
+def test_padded_text_equals_unpadded(family, layers):
+    backbone, batch = tiny_backbone(family), tiny_batch(family, padded=True)
+    prompt = None if layers is None else make_prompt(backbone, layers)
+    padded = backbone.run(backbone.embed(batch), prompt)
+    for i, real in enumerate(batch["attention_mask"].sum(1)):
+        alone = {key: value[i : i + 1, :real] for key, value in batch.items()}
+        torch.testing.assert_close(
+            padded[i : i + 1], backbone.run(backbone.embed(alone), prompt), rtol=1e-9, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_layer_inputs_are_the_models_own_hidden_states(family):
+    backbone, batch = tiny_backbone(family), tiny_batch(family)
+    inputs = list(backbone.layer_inputs(backbone.embed(batch)))
+    assert len(inputs) == backbone.info.depth
+    if "mae" in family:
+        return  # its own forward masks and shuffles patches
+    own = backbone.model(
+        **({"pixel_values": batch} if isinstance(batch, torch.Tensor) else batch), output_hidden_states=True
+    )
+    if own.hidden_states is not None:
+        for ours, theirs in zip(inputs, own.hidden_states[: len(inputs)], strict=True):
+            torch.testing.assert_close(ours, theirs, **OWN)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_frozen_means_frozen(family):
+    backbone = tiny_backbone(family)
+    before = backbone.info.weights_sha256
+    tokens = backbone.embed(tiny_batch(family))
+    prompt = make_prompt(backbone, "deep").requires_grad_()
+    optimizer = torch.optim.SGD([p for p in backbone.model.parameters() if p.requires_grad] + [prompt], lr=0.1)
+    backbone.run(tokens, prompt).square().sum().backward()
+    optimizer.step()
+    del backbone.info
+    assert backbone.info.weights_sha256 == before
+    assert not backbone.model.training
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_bfloat16_stays_near_float32(family):
+    exact, rough = tiny_backbone(family, dtype=torch.float32), tiny_backbone(family, dtype=torch.bfloat16)
+    batch = tiny_batch(family)
+    prompt = make_prompt(exact, "deep").float()
+    a, b = exact.run(exact.embed(batch), prompt), rough.run(rough.embed(batch), prompt)
+    assert a.dtype == b.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(a, b).min() > 0.98
+
+
+@pytest.mark.parametrize("family", ["dinov2", "albert"])
+def test_a_prompt_that_does_not_fit_is_refused_with_the_cure(family):
+    backbone = tiny_backbone(family)
+    tokens = backbone.embed(tiny_batch(family))
+    with pytest.raises(CompatibilityError, match=r"is 7 wide, backbone tiny/\w+ takes \d+.*projection"):
+        backbone.run(tokens, torch.zeros(1, 2, 7))
+    with pytest.raises(CompatibilityError, match="has 2 layers"):
+        backbone.run(tokens, torch.zeros(2, 2, 32))
