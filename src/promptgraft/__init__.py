@@ -30,7 +30,6 @@ _HOME = {
     "load_backbone": "promptgraft.backbones.load",
     "load_task": "promptgraft.tasks.load",
     "rank": "promptgraft.transferability.ranking",
-    "transfer": "promptgraft.tuning.tune",
     "tune": "promptgraft.tuning.tune",
 }
 
@@ -51,6 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "transfer":
+        return importlib.import_module("promptgraft.transfer")  # a package that can be called
     if name not in _HOME:
         raise AttributeError(f"module 'promptgraft' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

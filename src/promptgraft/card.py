@@ -31,7 +31,7 @@ class Score(Section):
 
 
 class TaskInfo(Section):
-    """What a prompt was tuned for."""
+    """What a prompt was tuned for. `pair`: its inputs are pairs of texts."""
 
     name: str
     modality: Modality
@@ -39,6 +39,7 @@ class TaskInfo(Section):
     metric: str = "accuracy"
     n_train: int
     fingerprint: str
+    pair: bool = False
 
 
 class BackboneInfo(Section):

@@ -1,0 +1,1 @@
+"""The main job: labelled data in, the best adapted classifier and the reasons for it out."""

@@ -1,0 +1,92 @@
+"""The command line: one file per command, each with its heavy imports inside, so that `--help` answers at once."""
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from promptgraft.cli import library, packs, rank, transfer, tune
+from promptgraft.errors import PromptgraftError
+from promptgraft.readme import printable
+from promptgraft.version import __version__
+
+RESUMABLE = {"adapt", "demo", "transfer", "tune"}
+"""Commands that go on from where they were stopped."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(tune.tune)
+app.command()(rank.rank)
+app.command()(transfer.transfer)
+app.add_typer(library.app, name="library")
+app.add_typer(packs.app, name="packs")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"promptgraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Graft prompts that were trained elsewhere onto your frozen model, and know beforehand which one will take."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done. 1: a check did not hold, or a fault of promptgraft itself. 2: an argument or a file is not usable as given; the
+    message on standard error names the cure. 130: stopped from the keyboard.
+
+    Args:
+        arguments: what stands after `promptgraft`; None takes it from the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = _print_warning
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has gone, as in `promptgraft packs ls | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at its end
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        typer.main.get_command(app)(arguments, prog_name="promptgraft")
+    except SystemExit as end:
+        code = int(end.code or 0)
+        if code == 130:
+            resumes = bool(RESUMABLE.intersection(arguments[:1]))
+            _say("stopped; run the same command to go on" if resumes else "stopped")
+        return code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("PROMPTGRAFT_TRACEBACK", "0") not in ("", "0"):
+            traceback.print_exc()
+        if isinstance(error, PromptgraftError):
+            _say(f"error: {printable(error)}")
+            return 2
+        _say(
+            f"error: promptgraft itself failed with {type(error).__name__}: {printable(error)}. Please report it, with "
+            "the traceback that the same command prints under PROMPTGRAFT_TRACEBACK=1."
+        )
+        return 1
+    return 0
+
+
+def _print_warning(message: Warning | str, *place: Any) -> None:
+    _say(f"warning: {printable(message)}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

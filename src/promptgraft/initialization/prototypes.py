@@ -47,6 +47,8 @@ def prototypes(
         raise InputError(f"layers must be 'shallow' or 'deep', got {layers!r}.")
     if not 0 < share <= 1:
         raise InputError(f"share must be in (0, 1], got {share}.")
+    if length < 1:
+        raise InputError(f"a prompt has at least one row, got length {length}.")
     if len(inputs) == 0:
         raise InputError("prototypes need at least one input, got none.")
     count = 1 if layers == "shallow" else backbone.info.depth
@@ -63,6 +65,8 @@ def _layer_rows(
     backbone: Backbone, inputs: Sequence[Any] | EmbeddedSplit, layer: int, chosen: Tensor, where: Tensor, layers: str
 ) -> Tensor:
     """Rows (P, D) of one layer: from input `chosen[j]` the token at fraction `where[j]` of its patches or words."""
+    info = backbone.info
+    first = backbone.prefix_length if info.modality == "vision" else int(info.position == "after_cls")
     rows = []
     for start in range(0, len(chosen), CHUNK):
         index = chosen[start : start + CHUNK]
@@ -74,11 +78,10 @@ def _layer_rows(
                     if i == layer:
                         values = entering
                         break
-        prefix = backbone.prefix_length if tokens.mask is None else 1
-        last = torch.full((len(index),), values.shape[1]) if tokens.mask is None else tokens.mask.sum(1).cpu()
-        span = (last - prefix).clamp(min=1)
-        position = prefix + (where[start : start + CHUNK] * span).long()
-        position = position.clamp(max=values.shape[1] - 1)
+        whole = torch.full((len(index),), values.shape[1])
+        last = whole if tokens.mask is None else tokens.mask.sum(1).cpu()
+        position = first + (where[start : start + CHUNK] * (last - first)).long()
+        position = torch.minimum(position, last - 1)  # rounding up, and texts that are nothing but CLS
         rows.append(values[torch.arange(len(index)), position].float().cpu())
     return torch.cat(rows)
 

@@ -31,7 +31,7 @@ class Split:
 class Task:
     """Three splits of one classification problem.
 
-    fingerprint: sha256 over contents, labels and the split they fall in: equal data, equal fingerprint.
+    fingerprint: sha256 over contents, classes and the split they fall in, in order: equal data, equal fingerprint.
     notes: what a person should know about the data, such as duplicates kept on one side or files skipped.
     """
 
@@ -56,6 +56,7 @@ class Task:
             metric=self.metric,
             n_train=len(self.train),
             fingerprint=self.fingerprint,
+            pair=self.modality == "text" and len(self.train) > 0 and not isinstance(self.train.inputs[0], str),
         )
 
     def describe(self) -> str:

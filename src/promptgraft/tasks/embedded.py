@@ -1,12 +1,18 @@
 """A task's inputs as a backbone sees them: decoded and embedded once, then read by index."""
 
+import contextlib
+import hashlib
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from promptgraft.backbones.base import Backbone, Tokens
@@ -21,7 +27,7 @@ CHUNK = 64
 class EmbeddedSplit(ABC):
     """N inputs ready for `Backbone.run`.
 
-    labels: (N,) int64. key: sha256 over data and backbone, None where nothing may be cached.
+    labels: (N,) int64. key: sha256 over the inputs, in order, and all that makes tokens of them; labels are no part of it.
     """
 
     def __init__(self, labels: Tensor, key: str) -> None:
@@ -44,31 +50,41 @@ class EmbeddedSplit(ABC):
 class _Images(EmbeddedSplit):
     """Image tokens (N, T, D) in a memory-mapped file of the cache."""
 
-    def __init__(self, values: np.ndarray, labels: Tensor, key: str) -> None:
+    def __init__(self, values: NDArray[Any], labels: Tensor, key: str) -> None:
         super().__init__(labels, key)
         self._values = values
 
     def tokens(self, index: Tensor) -> Tokens:
-        return Tokens(torch.from_numpy(np.array(self._values[index.numpy()])))
+        return Tokens(torch.from_numpy(self._values[index.numpy()]))
 
 
 class _Texts(EmbeddedSplit):
     """Encoded texts; word vectors are looked up when asked for, padding only to the longest of the batch."""
 
-    def __init__(self, backbone: Backbone, split: Split, labels: Tensor, key: str) -> None:
-        super().__init__(labels, key)
+    def __init__(self, backbone: Backbone, split: Split, labels: Tensor) -> None:
         self._backbone = backbone
-        self._rows: list[dict[str, Tensor]] = []
+        lengths = [torch.zeros(1, dtype=torch.int64)]
+        parts: dict[str, list[Tensor]] = {}
         for start in range(0, len(split), 1024):
             batch = backbone.prepare([split.inputs[i] for i in range(start, min(start + 1024, len(split)))])
             assert not isinstance(batch, Tensor)
-            for i, real in enumerate(batch["attention_mask"].sum(1).tolist()):
-                self._rows.append({name: value[i, :real].clone() for name, value in batch.items()})
+            real = batch["attention_mask"].bool()
+            lengths.append(real.sum(1))
+            for name, value in batch.items():
+                parts.setdefault(name, []).append(value[real])
+        # all texts one after another without padding: text i is from starts[i] to starts[i + 1]
+        self._starts = torch.cat(lengths).cumsum(0)
+        self._flat = {name: torch.cat(values) for name, values in parts.items()}
+        digest = hashlib.sha256(self._starts.numpy().tobytes())
+        for name, values in sorted(self._flat.items()):
+            digest.update(name.encode() + values.numpy().tobytes())
+        super().__init__(labels, content_key(digest.hexdigest(), _facts(backbone)))
 
     def tokens(self, index: Tensor) -> Tokens:
-        rows = [self._rows[i] for i in index.tolist()]
+        spans = [slice(*ends) for ends in torch.stack([self._starts[index], self._starts[index + 1]], 1).tolist()]
         batch = {
-            name: torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True) for name in rows[0]
+            name: torch.nn.utils.rnn.pad_sequence([values[span] for span in spans], batch_first=True)
+            for name, values in self._flat.items()
         }
         return self._backbone.embed(batch)
 
@@ -124,72 +140,89 @@ def embed_task(backbone: Backbone, task: Task) -> EmbeddedTask:
     """
     if backbone.info.modality != task.modality:
         raise InputError(
-            f"task {task.name} holds {task.modality} and backbone {backbone.info.name} takes {backbone.info.modality}. "
-            "Choose a backbone of the task's modality: `promptgraft packs ls` lists them."
+            f"task {task.name} holds {task.modality} and backbone {backbone.info.name} takes {backbone.info.modality}."
+            " Choose a backbone of the task's modality: `promptgraft packs ls` lists them."
         )
     splits = {name: getattr(task, name) for name in ("train", "val", "test")}
-    keys = {name: _key(backbone, task, name) for name in splits}
+    labels = {name: torch.tensor(split.labels, dtype=torch.int64) for name, split in splits.items()}
     if task.modality == "text":
-        return EmbeddedTask(
-            task,
-            backbone,
-            *(_Texts(backbone, split, torch.from_numpy(split.labels), keys[name]) for name, split in splits.items()),
-        )
-    folder = cache_root() / "tokens"
-    missing = sum(len(split) for name, split in splits.items() if not (folder / f"{keys[name]}.npy").exists())
-    embedded = []
-    with progress_bar("tokens", missing, "img") as bar:
-        for name, split in splits.items():
-            path = folder / f"{keys[name]}.npy"
-            if not path.exists():
-                _write_tokens(backbone, split, path, bar.advance)
-            embedded.append(_Images(np.load(path, mmap_mode="r"), torch.from_numpy(split.labels), keys[name]))
-    return EmbeddedTask(task, backbone, *embedded)
+        return EmbeddedTask(task, backbone, *(_Texts(backbone, split, labels[name]) for name, split in splits.items()))
+    keys = {name: content_key(task.fingerprint, name, _facts(backbone)) for name in splits}
+    paths = {name: cache_root() / "tokens" / f"{key}.npy" for name, key in keys.items()}
+    values = {name: _read_tokens(paths[name], len(split), backbone) for name, split in splits.items()}
+    missing = {name: split for name, split in splits.items() if values[name] is None}
+    with progress_bar("tokens", sum(map(len, missing.values())), "img") as bar:
+        for name, split in missing.items():
+            _write_tokens(backbone, split, paths[name], bar.advance)
+            values[name] = np.load(paths[name], mmap_mode="r")
+    return EmbeddedTask(
+        task,
+        backbone,
+        *(_Images(found, labels[name], keys[name]) for name, found in values.items() if found is not None),
+    )
 
 
-def embed_inputs(backbone: Backbone, inputs: list[object]) -> Iterator[Tokens]:
+def embed_inputs(backbone: Backbone, inputs: Sequence[Any]) -> Iterator[Tokens]:
     """Tokens of loose inputs, a chunk at a time, nothing cached."""
     for start in range(0, len(inputs), CHUNK):
-        yield backbone.embed(inputs[start : start + CHUNK])
+        yield backbone.embed(list(inputs[start : start + CHUNK]))
 
 
-def _key(backbone: Backbone, task: Task, split: str) -> str:
+def _facts(backbone: Backbone) -> list[Any]:
+    """All that tokens and features depend on besides the data; versions and device because equal bits are promised."""
     info = backbone.info
-    return content_key(
-        task.fingerprint,
-        split,
+    return [
         info.weights_sha256,
         info.family,
         info.image_size,
         info.preprocessing,
         str(backbone.dtype),
-    )
+        backbone.device.type,
+        [version(name) for name in ("promptgraft", "torch", "transformers", "pillow")],
+    ]
 
 
-def _write_tokens(backbone: Backbone, split: Split, path: Path, advance: object) -> None:
-    """Embed a split chunk by chunk straight into a memory-mapped file, renamed into place when whole."""
-    assert callable(advance)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{torch.randint(1 << 30, ()).item()}")
-    values: np.memmap | None = None
+def _read_tokens(path: Path, count: int, backbone: Backbone) -> NDArray[Any] | None:
+    """Tokens (N, T, D) from the cache; None where there are none, or where the file was cut."""
+    if count == 0:
+        return np.zeros((0, 0, backbone.info.embed_dim), np.float32)
+    try:
+        values: NDArray[Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if len(values) == count else None
+
+
+def _write_tokens(backbone: Backbone, split: Split, path: Path, advance: Callable[[int], None]) -> None:
+    """Embed a split chunk by chunk into a file, renamed into place when whole.
+
+    Written, not memory-mapped: on a full disk a write raises, a page that cannot be mapped ends the process.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         for start in range(0, len(split), CHUNK):
-            rows = range(start, min(start + CHUNK, len(split)))
-            chunk = backbone.embed([split.inputs[i] for i in rows]).values.cpu().numpy()
-            if values is None:
-                shape = (len(split), *chunk.shape[1:])
-                values = np.lib.format.open_memmap(temporary, "w+", chunk.dtype, shape)
-            values[rows.start : rows.stop] = chunk
-            advance(len(rows))
-        assert values is not None
-        values.flush()
-        temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot cache image tokens in {path.parent}: {error.strerror or error}. "
-            "Free some space or set PROMPTGRAFT_CACHE to another folder."
-        ) from error
+            inputs = [split.inputs[i] for i in range(start, min(start + CHUNK, len(split)))]
+            chunk = backbone.embed(inputs).values.cpu().numpy()
+            with _writing(path.parent), temporary.open("ab") as stream:
+                if start == 0:
+                    shape, descr = (len(split), *chunk.shape[1:]), np.lib.format.dtype_to_descr(chunk.dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(chunk.tobytes())
+            advance(len(inputs))
+        with _writing(path.parent):
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot cache image tokens in {folder}: {error.strerror or error}. "
+            "Free some space or set PROMPTGRAFT_CACHE to another folder."
+        ) from error

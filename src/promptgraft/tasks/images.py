@@ -45,7 +45,7 @@ def read_class_folders(root: Path, *, skip_bad: bool = False) -> Labelled:
     found: list[tuple[Path, str, str]] = []  # file, class, split
     for split, folder in parts.items():
         for class_folder in _class_folders(folder):
-            files = _files(class_folder)
+            files = files_below(class_folder)
             if not files and split == "train":
                 raise InputError(f"class folder {class_folder} holds no images. Add some, or remove the folder.")
             found += [(file, class_folder.name, split) for file in files]
@@ -151,7 +151,8 @@ def _refuse_loose_images(root: Path) -> None:
             )
 
 
-def _files(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder in the order of their paths, but hidden ones and the litter of file managers."""
     return [
         path
         for path in sorted(folder.rglob("*"))

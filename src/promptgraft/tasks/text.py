@@ -51,7 +51,7 @@ def read_text(path: Path, *, skip_bad: bool = False) -> Labelled:
     skipped = 0
     for split, file in files.items():
         columns: TextColumns | None = None
-        for line, row in _rows(file):
+        for line, row in table_rows(file):
             columns = columns or text_columns(list(row), str(file))
             item, label = _item(row, columns)
             if item is None or not label:
@@ -101,7 +101,12 @@ def _item(row: dict[str, Any], columns: TextColumns) -> tuple[Any, str]:
     return (texts[0] if len(texts) == 1 else texts), label
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def table_rows(path: Path) -> Iterator[Row]:
+    """Line numbers and values by column of a .csv, .tsv or .jsonl file in UTF-8.
+
+    Raises:
+        InputError: a file that cannot be read, is not of its format, or is empty; it names the file and the line.
+    """
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -109,7 +114,7 @@ def _rows(path: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8 text. Save the file as UTF-8.") from error
-    rows = list(_jsonl_rows(path, content) if path.suffix.lower() == ".jsonl" else _table_rows(path, content))
+    rows = list(_jsonl_rows(path, content) if path.suffix.lower() == ".jsonl" else _separated_rows(path, content))
     if not rows:
         raise InputError(f"{path} has no rows. Add some, each with a text and a label.")
     return iter(rows)
@@ -133,7 +138,7 @@ def _jsonl_rows(path: Path, content: str) -> Iterator[Row]:
         yield number, {**dict.fromkeys(first), **row}
 
 
-def _table_rows(path: Path, content: str) -> Iterator[Row]:
+def _separated_rows(path: Path, content: str) -> Iterator[Row]:
     header_line = content.split("\n", 1)[0]
     comma = (
         ";" if ";" in header_line and "," not in header_line else ","

@@ -22,7 +22,7 @@ class ProjectedPrompt(PromptModule):
     def __init__(self, source: Tensor, width: int, seed: int) -> None:
         super().__init__()
         self.register_buffer("source", source.detach().clone())
-        self.projection = nn.Linear(source.shape[2], width)
+        self.projection: nn.Linear = nn.utils.skip_init(nn.Linear, source.shape[2], width)
         with torch.no_grad():
             if source.shape[2] == width:
                 self.projection.weight.copy_(torch.eye(width))

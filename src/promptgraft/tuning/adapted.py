@@ -99,6 +99,20 @@ class Adapted:
         ]
         return np.concatenate(chunks)
 
+    def with_score(self, split: str, score: Score) -> "Adapted":
+        """The same classifier with one more score in its card, such as that on the test split."""
+        training = _with_score(self.info.training, split, score)
+        prompt = self.prompt
+        if prompt is not None and prompt.card.training is not None:
+            prompt = SoftPrompt(
+                prompt.tensor,
+                prompt.card.model_copy(update={"training": training}),
+                head=prompt.head,
+                state=prompt.state,
+            )
+        info = self.info.model_copy(update={"training": training})
+        return Adapted(self.backbone, info, (self._weight, self._bias), prompt)
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the classifier's folder, whole or not at all.
 
@@ -225,6 +239,10 @@ def adapted_from(candidate: Candidate, task: TaskInfo, name: str, scores: dict[s
         versions=made_by,
     )
     return Adapted(backbone, info, head, prompt)
+
+
+def _with_score(training: TrainingInfo, split: str, score: Score) -> TrainingInfo:
+    return training.model_copy(update={"scores": {**training.scores, split: score}})
 
 
 def versions() -> dict[str, str]:

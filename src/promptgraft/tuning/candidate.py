@@ -1,5 +1,6 @@
 """One method on one task, trained as far as asked: the unit that `tune`, `transfer` and `adapt` work with."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,10 +81,15 @@ class Candidate:
             self._finish()
 
     @property
+    def shown_layers(self) -> str | None:
+        """Depth of a new prompt; None where the source decides it, or there is no prompt."""
+        new = self.method.sources == "none" and self.model.prompt.trainable
+        return self.setting.layers if new else None
+
+    @property
     def label(self) -> str:
         """Method and depth, such as `spt deep`."""
-        shaped = self.method.name in ("vpt", "spt")
-        return f"{self.method.name} {self.setting.layers}" if shaped else self.method.name
+        return self.method.name if self.shown_layers is None else f"{self.method.name} {self.shown_layers}"
 
     @property
     def source(self) -> str | None:
@@ -100,7 +106,7 @@ class Candidate:
         """The epoch that is kept."""
         if self.trainer is None:
             return 0
-        return self.trainer.best_epoch if self.recipe.keep == "best" else self.trainer.epoch
+        return self.trainer.kept_epoch
 
     @property
     def seconds(self) -> float:
@@ -108,13 +114,28 @@ class Candidate:
         return self._start_seconds + (self.trainer.seconds if self.trainer else 0.0)
 
     @property
-    def standing(self) -> tuple[float, float]:
-        """Selection accuracy so far (best epoch) and minus its loss: what halving compares."""
+    def epoch(self) -> int:
+        """Epochs trained."""
+        return self.trainer.epoch if self.trainer else 0
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Mean seconds of an epoch so far; 0 before the first."""
+        return self.trainer.seconds / self.epoch if self.trainer and self.epoch else 0.0
+
+    def standing(self, until: int | None = None) -> tuple[float, float]:
+        """Selection accuracy and minus its loss, of the kept epoch among the first `until`: what halving compares."""
         if self.trainer is None:
             return self._rank
-        lines = [line for line in self.history if line.val_accuracy is not None and line.val_loss is not None]
-        lines = lines if self.recipe.keep == "best" else lines[-1:]
-        return max((line.val_accuracy or 0.0, -(line.val_loss or 0.0)) for line in lines)
+        lines = [line for line in self.history if until is None or line.epoch <= until]
+        ranks = [
+            (line.val_accuracy, -line.val_loss)
+            for line in lines
+            if line.val_accuracy is not None and line.val_loss is not None and math.isfinite(line.val_loss)
+        ]
+        if not ranks:
+            return (-math.inf, -math.inf)
+        return max(ranks) if self.recipe.keep == "best" else ranks[-1]
 
     def advance(self, until: int | None = None, on_epoch: Callable[[Epoch], None] | None = None) -> None:
         """Train until epoch `until`, or to the end; finishing keeps the recipe's epoch.

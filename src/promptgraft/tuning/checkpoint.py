@@ -42,7 +42,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 group, name = key.split("/", 1)
                 tensors.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"checkpoint {path} is damaged ({error}). Remove it to start this run anew.") from error
     return tensors, state
 

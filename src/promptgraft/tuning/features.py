@@ -17,7 +17,7 @@ from promptgraft.tuning.prompted import PromptModule
 
 
 def frozen_features(backbone: Backbone, split: EmbeddedSplit, prompt: PromptModule) -> Tensor:
-    """Features (N, dim) of a split under a prompt as it stands: one exact forward pass, kept on disk.
+    """Features (N, dim) of a split under a prompt as it stands: one exact forward pass, kept on disk by the module's state.
 
     Args:
         backbone: the frozen model.
@@ -26,7 +26,7 @@ def frozen_features(backbone: Backbone, split: EmbeddedSplit, prompt: PromptModu
     """
     name = content_key("features", split.key, backbone.info.pool, _digest(prompt))
     path = cache_root() / "features" / f"{name}.npy"
-    if path.exists():
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not there yet, or cut
         return torch.from_numpy(np.load(path))
     unit = "img" if backbone.info.modality == "vision" else "text"
     chunks = []

@@ -63,11 +63,13 @@ class Trainer:
         self.model, self.train, self.val, self.recipe, self.seed = model, train, val, recipe, seed
         self.history: list[Epoch] = []
         self._checkpoint = checkpoint
-        self._key = content_key(key, train.key, None if val is None else val.key, recipe.model_dump(), seed)
+        data = [[part.key, part.labels.tolist()] for part in (train, val) if part is not None]
+        self._key = content_key(key, data, model.backbone.info.pool, recipe.model_dump(), seed)
         self._optimizer = _optimizer(model, recipe)
-        classes = len(model.head.bias)
-        self._class_weights = (
-            class_weights(train.labels, classes).to(model.head.bias) if recipe.class_balanced else None
+        self._importance = (
+            class_weights(train.labels, len(model.head.bias))[train.labels].to(model.head.bias)
+            if recipe.class_balanced
+            else torch.ones(len(train)).to(model.head.bias)
         )
         self._best: dict[str, Tensor] = {}
         self._best_rank: tuple[float, float] = (-math.inf, -math.inf)
@@ -81,6 +83,11 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs done."""
         return self.history[-1].epoch
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch that the recipe keeps: the best on the selection split, or the last."""
+        return self.best_epoch if self.recipe.keep == "best" and self._best else self.epoch
 
     @property
     def finished(self) -> bool:
@@ -109,36 +116,40 @@ class Trainer:
 
     def keep(self) -> None:
         """Leave the model in the state that the recipe keeps: the best epoch on the selection split, or the last."""
-        if self.val is not None and self.recipe.keep == "best" and self._best:
+        if self.kept_epoch < self.epoch:
             self.model.load_state_dict(self._best)
+        self.model.eval()
 
     def _epoch(self) -> float:
         generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
         order = torch.randperm(len(self.train), generator=generator)
         steps = -(-len(order) // self.recipe.batch_size)
         total = 0.0
+        self.model.train()
         with torch.random.fork_rng():
             torch.manual_seed(_mix(self.seed, self.epoch))
             for step in range(steps):
                 self._schedule(self.epoch + step / steps)
                 rows = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
                 logits = self.model(self.train.tokens(rows))
-                loss = F.cross_entropy(
-                    logits,
-                    self.train.labels[rows].to(logits.device),
-                    weight=self._class_weights,
-                    label_smoothing=self.recipe.label_smoothing,
-                )
-                if not bool(torch.isfinite(loss)):
-                    raise TrainingError(
-                        f"the loss became {loss.item()} in epoch {self.epoch + 1} with lr={self.recipe.lr:g}, "
-                        f"head_lr={self.recipe.head_lr:g} ({self.recipe.optimizer}). Lower the learning rate."
-                    )
+                labels = self.train.labels[rows].to(logits.device)
+                losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.recipe.label_smoothing)
+                loss = (losses * self._importance[rows]).mean()
+                self._check_finite(loss, f"the loss became {loss.item()}")
                 self._optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 self._optimizer.step()
                 total += loss.item() * len(rows)
+        for parameter in self.model.parameters():  # the last step's loss is never seen
+            self._check_finite(parameter, "the weights became infinite")
         return total / len(order)
+
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{what} in epoch {self.epoch + 1} with lr={self.recipe.lr:g}, head_lr={self.recipe.head_lr:g} "
+                f"({self.recipe.optimizer}). Lower the learning rate."
+            )
 
     def _schedule(self, epoch: float) -> None:
         """Set the learning rates: linear warm-up, then cosine to zero, by step."""
@@ -186,19 +197,21 @@ class Trainer:
         tensors, state = load_checkpoint(path)
         if state.get("key") != self._key:
             raise InputError(
-                f"checkpoint {path} belongs to another run. Remove it, or resume with the settings it was made with."
+                f"checkpoint {path} belongs to another run. Remove it, or resume with the data, settings and versions "
+                "it was made with."
             )
         self.model.load_state_dict(tensors["model"])
-        restore_optimizer(self._optimizer, tensors.get("optimizer", {}))
+        restore_optimizer(self._optimizer, tensors["optimizer"])
         self.history = [Epoch(**line) for line in state["history"]]
         self._best = tensors.get("best", {})
         self.best_epoch = state["best_epoch"]
-        if state["best_rank"] is not None:
+        if self._best:
             self._best_rank = (state["best_rank"][0], state["best_rank"][1])
 
 
 def predict_logits(model: PromptedModel, split: EmbeddedSplit) -> Tensor:
     """Logits (N, C) of a split, on the CPU."""
+    model.eval()
     with torch.no_grad():
         return torch.cat([model(tokens).cpu() for tokens in split.batches()])
 

@@ -3,6 +3,7 @@
 Every setting is one block of columns of the same weight matrix, so a step of all settings is two matrix products.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,11 @@ class LinearGrid:
 
 
 def standardization(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and scale (D,) of features (N, D); constant columns get scale 1."""
-    scale = features.std(0, correction=0)
-    return features.mean(0), torch.where(scale > 1e-6, scale, torch.ones_like(scale))
+    """Mean and scale (D,) of features (N, D); columns that are constant, but for rounding, get scale 1."""
+    wide = features.double()  # in float32 the rounding of a large mean looks like spread
+    mean, scale = wide.mean(0), wide.std(0, correction=0)
+    constant = scale <= 1e-6 * mean.abs().clamp(min=1)
+    return mean.to(features), scale.masked_fill(constant, 1.0).to(features)
 
 
 def fit_linear_grid(
@@ -69,8 +72,8 @@ def fit_linear_grid(
     mean, scale = standardization(features)
     x, y = (features - mean) / scale, labels
     seeds_n, settings = len(seeds), len(learning_rates) * len(weight_decays)
-    rate = torch.tensor(learning_rates).repeat_interleave(len(weight_decays)).repeat_interleave(classes).to(x)
-    decay = torch.tensor(weight_decays).repeat(len(learning_rates)).repeat_interleave(classes).to(x)
+    rate = x.new_tensor(learning_rates).repeat_interleave(len(weight_decays) * classes)
+    decay = x.new_tensor(weight_decays).repeat(len(learning_rates)).repeat_interleave(classes)
     target = F.one_hot(y, classes).to(x) * (1 - label_smoothing) + label_smoothing / classes
     importance = class_weights(y, classes)[y].to(x) if class_balanced else torch.ones(len(y)).to(x)
     weight = x.new_zeros(seeds_n, x.shape[1], settings * classes)
@@ -81,7 +84,7 @@ def fit_linear_grid(
     for epoch in range(epochs):
         order = torch.stack([torch.randperm(len(y), generator=generator) for generator in orders])
         for step in range(steps):
-            now = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * (epoch * steps + step) / (epochs * steps))))
+            now = 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
             rows = order[:, step * batch_size : (step + 1) * batch_size]
             batch = x[rows]
             logits = torch.baddbmm(bias, batch, weight).view(seeds_n, -1, settings, classes)

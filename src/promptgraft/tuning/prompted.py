@@ -78,13 +78,15 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, C)."""
+        features = features.to(self.weight)
         return torch.addmm(self.bias, (features - self.mean) / self.scale, self.weight.T)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (C, D) and bias (C,) of the plain linear layer that is the same map."""
         with torch.no_grad():
-            weight = self.weight / self.scale
-            return weight, self.bias - weight @ self.mean
+            weight = self.weight.double() / self.scale
+            bias = self.bias - weight @ self.mean.double()
+            return weight.to(self.weight.dtype), bias.to(self.bias.dtype)
 
 
 class PromptedModel(nn.Module):

@@ -25,7 +25,7 @@ class Recipe(Section):
     batch_size: int = Field(default=32, ge=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(default=1.0, ge=0)
-    patience: int | None = None
+    patience: int | None = Field(default=None, ge=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_balanced: bool = False
     keep: Literal["best", "last"] = "best"

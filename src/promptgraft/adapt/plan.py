@@ -1,0 +1,89 @@
+"""Which candidates a run tries: the linear probe, prompts from scratch, and transfers of the best-ranked prompts."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from promptgraft.backbones.base import Backbone
+from promptgraft.card import BackboneInfo, Modality
+from promptgraft.library import Entry, PromptLibrary
+from promptgraft.prompt import SoftPrompt
+from promptgraft.transferability.ranking import rank
+
+ESTIMATORS = ("gap", "norm", "volume")
+FROM_SCRATCH: tuple[tuple[str, Literal["shallow", "deep"]], ...] = (
+    ("linear", "shallow"),
+    ("vpt", "shallow"),
+    ("vpt", "deep"),
+    ("spt", "deep"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One candidate to be: a method, the depth of a new prompt, and the source prompt that it starts from."""
+
+    method: str
+    layers: Literal["shallow", "deep"]
+    source: SoftPrompt | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The library seen from one task.
+
+    table: as `rank` gives it. fitting: prompts that some method can take, best first. notes: what has no score, and why.
+    """
+
+    table: pd.DataFrame
+    fitting: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table as JSON can hold it: a missing score is None."""
+        return [
+            {
+                **{str(key): value for key, value in row.items()},
+                "score": row["score"] if math.isfinite(row["score"]) else None,
+            }
+            for row in self.table.to_dict("records")
+        ]
+
+
+def bridging_method(entry: Entry, info: BackboneInfo, modality: Modality) -> str | None:
+    """The transfer that fits a prompt to a backbone, None if there is none.
+
+    A prompt of the same modality and shape starts the target's (`initial`); a shallow prompt of another modality or
+    width is projected, as in the cross-modality paper.
+    """
+    width = info.embed_dim if entry.layers == 1 else info.dim
+    if entry.modality == modality and entry.dim == width and entry.layers in (1, info.depth):
+        return "initial"
+    return "projection" if entry.layers == 1 else None
+
+
+def rank_library(library: PromptLibrary, backbone: Backbone, task: Any, seed: int) -> Ranking | None:
+    """Rank a library's prompts for a task; None where it holds no prompt that fits."""
+    entries = {entry.name: entry for entry in library.find()}
+    fits = {name for name, entry in entries.items() if bridging_method(entry, backbone.info, task.modality)}
+    if not fits:
+        return None
+    table = rank(library, backbone, task, ESTIMATORS, seed=seed)
+    first = table[table["estimator"] == ESTIMATORS[0]].sort_values("rank", kind="stable")
+    fitting = tuple(name for name in first["prompt"] if name in fits)
+    return Ranking(table, fitting, tuple(table.attrs.get("notes", ())))
+
+
+def plan_candidates(
+    library: PromptLibrary, ranking: Ranking | None, backbone: Backbone, modality: Modality, top: int
+) -> list[Plan]:
+    """The linear probe, every method from scratch, and the `top` best-ranked prompts by the method that fits each."""
+    plans = [Plan(method, layers) for method, layers in FROM_SCRATCH]
+    entries = {entry.name: entry for entry in library.find()}
+    for name in () if ranking is None else ranking.fitting[:top]:
+        method = bridging_method(entries[name], backbone.info, modality)
+        assert method is not None
+        plans.append(Plan(method, "shallow" if entries[name].layers == 1 else "deep", library[name]))
+    return plans

@@ -1,0 +1,130 @@
+"""The contents of `result.json`: the winner, every candidate, the test, and everything that made them."""
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptgraft.adapt.plan import Ranking
+from promptgraft.adapt.verdict import verdict
+from promptgraft.backbones.base import Backbone
+from promptgraft.card import Score
+from promptgraft.intervals import accuracy
+from promptgraft.tasks.base import Task
+from promptgraft.tuning.adapted import versions
+from promptgraft.tuning.candidate import Candidate
+
+SHOWN_ERRORS = 40
+EVIDENCE = "no transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding"
+
+
+def build_result(
+    task: Task,
+    backbone: Backbone,
+    candidates: Sequence[Candidate],
+    winner: Candidate,
+    differences: Mapping[Candidate, Score],
+    probabilities: NDArray[np.float64],
+    ranking: Ranking | None,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that a run found, as JSON can hold it.
+
+    Args:
+        task: with its test split.
+        backbone: the frozen model.
+        candidates: all of them, the linear probe first.
+        winner: the chosen one.
+        differences: validation accuracy less the linear probe's, by candidate.
+        probabilities: of the retrained winner on the test split, (N, C).
+        ranking: of the library, if it holds a fitting prompt.
+        record: what else made the result: recipe, seed, budget, command, seconds.
+    """
+    linear = candidates[0]
+    return {
+        "format_version": 1,
+        "promptgraft": versions()["promptgraft"],
+        "task": {
+            **task.info.model_dump(mode="json"),
+            "n_val": len(task.val),
+            "n_test": len(task.test),
+            "notes": list(task.notes),
+        },
+        "backbone": backbone.info.model_dump(mode="json"),
+        "method": winner.method.name,
+        "layers": winner.shown_layers,
+        "source": winner.source,
+        "val_accuracy": _dump(winner.val_score()),
+        "test_accuracy": _dump(accuracy(probabilities.argmax(1) == task.test.labels)),
+        "linear_probe": {"val_accuracy": _dump(linear.val_score())},
+        "verdict": verdict(winner, linear, candidates),
+        "candidates": [_row(candidate, candidate is winner, differences.get(candidate)) for candidate in candidates],
+        "ranking": [] if ranking is None else ranking.rows(),
+        "ranking_evidence": None if ranking is None else EVIDENCE,
+        "confusion": _confusion(probabilities, task),
+        "errors": _errors(probabilities, task),
+        "versions": versions(),
+        "device": str(backbone.device),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **record,
+    }
+
+
+def _row(candidate: Candidate, winner: bool, difference: Score | None) -> dict[str, Any]:
+    history = [{key: _finite(value) for key, value in asdict(line).items()} for line in candidate.history]
+    return {
+        "method": candidate.method.name,
+        "layers": candidate.shown_layers,
+        "source": candidate.source,
+        "status": candidate.status,
+        "reason": candidate.reason,
+        "val_accuracy": _dump(candidate.val_score()),
+        "difference_to_linear": _dump(difference),
+        "parameters": candidate.parameters,
+        "seconds": round(candidate.seconds, 2),
+        "epochs": candidate.epoch,
+        "best_epoch": candidate.best_epoch,
+        "history": history,
+        "winner": winner,
+    }
+
+
+def _confusion(probabilities: NDArray[np.float64], task: Task) -> dict[str, Any]:
+    """Counts on the test split: rows are true classes, columns predicted ones."""
+    matrix = np.zeros((len(task.classes), len(task.classes)), dtype=int)
+    np.add.at(matrix, (task.test.labels, probabilities.argmax(1)), 1)
+    return {"matrix": matrix.tolist(), "classes": list(task.classes)}
+
+
+def _errors(probabilities: NDArray[np.float64], task: Task) -> list[dict[str, Any]]:
+    """The test examples that went wrong, the most confident first."""
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != task.test.labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:SHOWN_ERRORS]
+    return [
+        {
+            "name": task.test.names[i],
+            "true": task.classes[task.test.labels[i].item()],
+            "predicted": task.classes[predicted[i].item()],
+            "probability": float(probabilities[i, predicted[i]]),
+            "text": _text(task.test.inputs[i]) if task.modality == "text" else None,
+            "index": i,
+        }
+        for i in wrong.tolist()
+    ]
+
+
+def _text(item: Any) -> str:
+    return item if isinstance(item, str) else " / ".join(item)
+
+
+def _dump(score: Score | None) -> dict[str, Any] | None:
+    return None if score is None else score.model_dump()
+
+
+def _finite(value: float | int | None) -> float | int | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,190 @@
+"""`adapt`: rank the library, race the candidates, retrain the winner, test it once, write the folder."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptgraft.adapt.halving import Clock, race
+from promptgraft.adapt.plan import Plan, plan_candidates, rank_library
+from promptgraft.adapt.result import build_result
+from promptgraft.backbones.base import Backbone
+from promptgraft.card import Score
+from promptgraft.errors import InputError
+from promptgraft.files import atomic_folder, cache_root, canonical_json, check_output_folder, content_key
+from promptgraft.intervals import paired_difference
+from promptgraft.library import PromptLibrary
+from promptgraft.progress import progress_bar
+from promptgraft.report.page import write_report
+from promptgraft.tasks.base import Task
+from promptgraft.tasks.embedded import EmbeddedTask, embed_task, join
+from promptgraft.tuning.adapted import Adapted, adapted_from
+from promptgraft.tuning.candidate import Candidate
+from promptgraft.tuning.method import METHODS, Setting
+from promptgraft.tuning.recipes import Recipe
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made: the classifier, the contents of `result.json`, and the folder."""
+
+    adapted: Adapted
+    result: dict[str, Any]
+    folder: Path
+
+
+def adapt(
+    task: Task,
+    backbone: Backbone,
+    library: PromptLibrary,
+    out: Path,
+    *,
+    recipe: Recipe,
+    prompt_length: int = 10,
+    top: int = 3,
+    seed: int = 0,
+    budget: float | None = None,
+    command: str = "",
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Find the best way to adapt a frozen backbone to a task, and write it to a folder.
+
+    The candidates are the linear probe, prompts from scratch, and the `top` best-ranked prompts of the library; they
+    race by successive halving on the validation split. The winner is retrained on train and validation together and
+    tested once. A run that was stopped goes on where it was when it is called again with the same arguments.
+
+    Args:
+        task: what to adapt to.
+        backbone: the frozen model.
+        library: prompts that may be transferred.
+        out: the output folder; it must not exist, or be empty.
+        recipe: how prompts are trained.
+        prompt_length: rows of a new prompt.
+        top: how many prompts of the library are tried.
+        seed: of everything random.
+        budget: seconds for the whole run, None for no limit.
+        command: what the user typed, for the record.
+        say: receives lines about what is going on.
+
+    Raises:
+        InputError: the output folder is taken, the disk is full, or a split is empty.
+        TrainingError: not even the linear probe could be fitted.
+    """
+    check_output_folder(out)
+    for name in ("val", "test"):
+        if not len(getattr(task, name)):
+            raise InputError(
+                f"task {task.name} has no {name} examples. Add some, or leave {name}/ out to have it divided."
+            )
+    clock = Clock(budget)
+    data = embed_task(backbone, task)
+    ranking = rank_library(library, backbone, task, seed) if top and len(library) else None
+    say(
+        "ranking       no prompt of the library fits"
+        if ranking is None
+        else f"ranking       {len(ranking.fitting)} of {len(library)} prompts fit; by gap, best first: "
+        f"{', '.join(ranking.fitting[:top])}"
+    )
+    plans = plan_candidates(library, ranking, backbone, task.modality, top)
+    checkpoints = cache_root() / "runs" / _run_key(task, backbone, plans, recipe, prompt_length, seed)
+    candidates = _start(plans, data, recipe, prompt_length, seed, checkpoints)
+    clock.reserve = _forward_seconds(data) * len(task.test)
+    clock.retrain_share = 1 + len(task.val) / len(task.train)
+    with progress_bar("candidates", len(candidates) * recipe.epochs, "epoch") as bar:
+
+        def on_epoch(candidate: Candidate) -> None:
+            bar.note(candidate.label if candidate.source is None else f"{candidate.label} of {candidate.source}")
+            bar.advance()
+
+        race(candidates, recipe.epochs, clock, on_epoch)
+    linear, winner = candidates[0], _winner(candidates)
+    differences: dict[Candidate, Score] = {
+        candidate: paired_difference(candidate.val_correct, linear.val_correct)
+        for candidate in candidates[1:]
+        if candidate.val_score() is not None
+    }
+    adapted = _retrain(winner, data, recipe)
+    probabilities = adapted.probabilities(data.test)
+    record = {
+        "recipe": recipe.model_dump(mode="json"),
+        "prompt_length": prompt_length,
+        "seed": seed,
+        "budget_seconds": budget,
+        "seconds": round(clock.elapsed, 1),
+        "command": command,
+    }
+    result = build_result(task, backbone, candidates, winner, differences, probabilities, ranking, record)
+    adapted = adapted.with_score("test", Score(**result["test_accuracy"]))
+    with atomic_folder(out) as temporary:
+        adapted.write_into(temporary)
+        (temporary / RESULT_FILE).write_text(canonical_json(result) + "\n", encoding="utf-8")
+        write_report(result, temporary, images=_error_images(result["errors"], task))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Outcome(adapted, result, out)
+
+
+def _start(
+    plans: Sequence[Plan], data: EmbeddedTask, recipe: Recipe, prompt_length: int, seed: int, checkpoints: Path
+) -> list[Candidate]:
+    """Start every candidate: its prompt, and its head at the linear probe's solution."""
+    candidates = []
+    with progress_bar("starting", len(plans), "done") as bar:
+        for number, plan in enumerate(plans):
+            sources = () if plan.source is None else (plan.source,)
+            setting = Setting(data.backbone, data.train, prompt_length, plan.layers, seed, sources)
+            path = checkpoints / f"{number}-{plan.method}.safetensors"
+            method = METHODS[plan.method]
+            candidates.append(Candidate(method, setting, data.val, len(data.task.classes), recipe, checkpoint=path))
+            bar.advance()
+    return candidates
+
+
+def _winner(candidates: Sequence[Candidate]) -> Candidate:
+    """Best selection accuracy; of equals the one with fewer parameters, then the lower loss."""
+    kept = [candidate for candidate in candidates if candidate.val_score() is not None]
+    return max(kept, key=lambda c: (float(c.val_correct.mean()), -c.parameters, c.standing()[1]))
+
+
+def _retrain(winner: Candidate, data: EmbeddedTask, recipe: Recipe) -> Adapted:
+    """The winner anew on train and validation together, for as many epochs as the selection split chose."""
+    chosen = winner.setting
+    both = join(data.train, data.val)
+    setting = Setting(chosen.backbone, both, chosen.prompt_length, chosen.layers, chosen.seed, chosen.sources)
+    final = Candidate(winner.method, setting, None, len(data.task.classes), recipe, probe=winner.probe)
+    with progress_bar("retraining", winner.best_epoch, "epoch") as bar:
+        final.advance(winner.best_epoch, on_epoch=lambda line: bar.advance())
+    score = winner.val_score()
+    assert score is not None
+    info = data.task.info.model_copy(update={"n_train": len(both)})
+    return adapted_from(final, info, f"{info.modality}/{info.name}", {"val": score})
+
+
+def _forward_seconds(data: EmbeddedTask) -> float:
+    """Seconds per example of a forward pass, measured on one small batch."""
+    tokens = data.train.tokens(torch.arange(min(16, len(data.train))))
+    with torch.no_grad():
+        data.backbone.run(tokens)
+        started = time.perf_counter()
+        data.backbone.run(tokens)
+    return (time.perf_counter() - started) / len(tokens)
+
+
+def _error_images(errors: Sequence[dict[str, Any]], task: Task) -> dict[str, Any]:
+    """The wrongly classified images by name."""
+    if task.modality != "vision":
+        return {}
+    return {error["name"]: task.test.inputs[error["index"]] for error in errors}
+
+
+def _run_key(
+    task: Task, backbone: Backbone, plans: Sequence[Plan], recipe: Recipe, prompt_length: int, seed: int
+) -> str:
+    chosen = [(plan.method, plan.layers, None if plan.source is None else plan.source.id) for plan in plans]
+    info = backbone.info.model_dump(mode="json")
+    return content_key(task.fingerprint, info, chosen, recipe.model_dump(mode="json"), prompt_length, seed)[:24]

@@ -1,0 +1,140 @@
+"""`promptgraft adapt`: the main job."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptgraft.cli.arguments import (
+    Backbone,
+    Data,
+    Device,
+    Dtype,
+    Epochs,
+    ImageSize,
+    Json,
+    Library,
+    Out,
+    Recipe,
+    Seed,
+    TestSize,
+    TrainSize,
+    ValSize,
+    open_data,
+)
+from promptgraft.errors import InputError
+
+
+def adapt(
+    data: Data,
+    out: Out,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Time for the whole run, such as 90s, 5m or 1h; no limit by default.", show_default=False),
+    ] = None,
+    backbone: Backbone = None,
+    image_size: ImageSize = None,
+    library: Library = None,
+    top: Annotated[int, typer.Option(help="How many prompts of the library are tried.")] = 3,
+    prompt_length: Annotated[int, typer.Option(help="Rows of a new prompt in each layer.")] = 10,
+    recipe: Recipe = "short",
+    epochs: Epochs = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Let every class weigh the same in training.")] = False,
+    seed: Seed = 0,
+    n_train: TrainSize = None,
+    n_val: ValSize = None,
+    n_test: TestSize = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Adapt a frozen backbone to labelled data: race the candidates, keep the best, say how sure that is.
+
+    On a CPU images are 112 pixels wide unless --image-size says otherwise. If it is stopped, the same command goes on.
+
+    Example: promptgraft adapt builtin/orl-faces --image-size 56 --budget 2m --out faces
+    """
+    from promptgraft.adapt.run import adapt as run
+    from promptgraft.files import check_output_folder
+    from promptgraft.library import open_library, starter
+    from promptgraft.tuning.recipes import resolve_recipe
+
+    check_output_folder(out)
+    seconds = None if budget is None else parse_budget(budget)
+    chosen = resolve_recipe(recipe, epochs=epochs, class_balanced=balanced or None)
+    prompts = starter() if library is None else open_library(library)
+    task, model = open_data(
+        data,
+        backbone,
+        image_size=image_size,
+        small_images=device == "cpu",
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        n_train=n_train,
+        n_val=n_val,
+        n_test=n_test,
+        skip_bad=skip_bad,
+    )
+    say = (lambda line: None) if as_json else typer.echo
+    say(task.describe())
+    size = "" if model.info.image_size is None else f", {model.info.image_size} px"
+    say(f"backbone      {model.info.name} ({model.info.dim}-d, {model.info.depth} layers{size})")
+    outcome = run(
+        task,
+        model,
+        prompts,
+        out,
+        recipe=chosen,
+        prompt_length=prompt_length,
+        top=top,
+        seed=seed,
+        budget=seconds,
+        command=shlex.join(["promptgraft", *sys.argv[1:]]),
+        say=say,
+    )
+    if as_json:
+        typer.echo(json.dumps(outcome.result, indent=2, ensure_ascii=False))
+        return
+    show(outcome.result, out)
+
+
+def show(result: dict[str, object], out: Path) -> None:
+    """Print the table of candidates, the verdict, the test accuracy, and what to do next."""
+    from rich.console import Console
+
+    from promptgraft.card import Score
+    from promptgraft.report.tables import candidates_table
+
+    console = Console()
+    candidates, test = result["candidates"], Score.model_validate(result["test_accuracy"])
+    assert isinstance(candidates, list)
+    console.print()
+    console.print(candidates_table(candidates), soft_wrap=True)
+    console.print()
+    console.print(str(result["verdict"]), markup=False, highlight=False, soft_wrap=True)
+    typer.echo(
+        f"test accuracy {test.value:.3f} ({test.low:.3f} to {test.high:.3f}), measured once on {test.n} examples."
+    )
+    task = result["task"]
+    assert isinstance(task, dict)
+    sample = "new/*.jpg" if task["modality"] == "vision" else "new.csv"
+    typer.echo(f"wrote {out}/ (adapted model, result.json, report.html)     next: promptgraft predict {out} {sample}")
+
+
+def parse_budget(text: str) -> float:
+    """Seconds in a text such as `90s`, `5m` or `1h`.
+
+    Raises:
+        InputError: not a positive time.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise InputError(f"--budget {text!r} is not a time. Write it like 90s, 5m or 1h.")
+    return seconds

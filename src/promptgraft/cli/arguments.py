@@ -1,0 +1,108 @@
+"""What commands on data have in common: their arguments, and the task and backbone that these name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptgraft.errors import InputError
+
+if TYPE_CHECKING:
+    from promptgraft.backbones.transformer import TransformerBackbone
+    from promptgraft.tasks.base import Task
+
+SMALL = 112
+"""Pixels of an image's side that a CPU can train on in minutes."""
+
+DEFAULT_BACKBONES = {"vision": "packs/dinov2-small", "text": "packs/minilm-l6"}
+SMALL = 112
+"""Side of images in pixels that keeps a packed model quick on a CPU: a quarter of the tokens of its own 224."""
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="builtin/NAME, a folder of class folders, or a .csv, .tsv or .jsonl file of texts."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The adapted model's folder; new, or empty.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="NAME",
+        help="packs/NAME, hf/REPOSITORY or dir:FOLDER; by default packs/dinov2-small for images and packs/minilm-l6 "
+        "for texts.",
+        show_default=False,
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of images in pixels; by default 112 for a pack on a CPU, else the model's own.", show_default=False
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of the split of the data and of the training.")]
+Recipe = Annotated[str, typer.Option(help="'short', or 'paper' for the settings of VPT.")]
+Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)]
+TrainSize = Annotated[
+    int | None, typer.Option("--n-train", help="Training examples; all by default.", show_default=False)
+]
+ValSize = Annotated[
+    int | None, typer.Option("--n-val", help="Validation examples; all by default.", show_default=False)
+]
+TestSize = Annotated[int | None, typer.Option("--n-test", help="Test examples; all by default.", show_default=False)]
+Device = Annotated[str, typer.Option(help="'cpu', 'cuda', ...")]
+Dtype = Annotated[str, typer.Option(help="'float32', 'bfloat16' or 'float64'.")]
+Test = Annotated[bool, typer.Option("--test", help="Measure the test accuracy too; look once.")]
+Library = Annotated[
+    str | None,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        help="A folder, 'user' or 'starter'; by default your own, then the starter.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def open_data(
+    data: str,
+    backbone: str | None,
+    *,
+    image_size: int | None,
+    device: str,
+    dtype: str,
+    small_images: bool = False,
+    **sizes: Any,
+) -> "tuple[Task, TransformerBackbone]":
+    """The task and the frozen model that a command's arguments name.
+
+    Args:
+        data: what `load_task` takes as its source.
+        backbone: what `load_backbone` takes; None for the default of the task's modality.
+        image_size: pixels; only for images.
+        small_images: whether a pack takes images of 112 pixels where `image_size` is None.
+        device: where the model runs.
+        dtype: in what precision.
+        small_images: where `image_size` is None, take at most `SMALL` pixels: what a CPU can train on.
+        **sizes: `n_train`, `n_val`, `n_test`, `seed` and `skip_bad` of `load_task`.
+
+    Raises:
+        InputError: names the argument that is of no use, and the cure.
+    """
+    from promptgraft.backbones.load import load_backbone
+    from promptgraft.tasks.load import load_task
+
+    task = load_task(data, **options)
+    if image_size is not None and task.modality != "vision":
+        raise InputError(f"--image-size {image_size} does not apply: {task.name} holds texts. Leave it out.")
+    name = backbone or DEFAULT_BACKBONES[task.modality]
+    if image_size is None and small_images and task.modality == "vision" and name.startswith("packs/"):
+        image_size = SMALL
+    model = load_backbone(name, image_size=image_size, device=device, dtype=dtype)
+    info = model.info
+    if small_images and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:
+        side = max(SMALL // info.patch_size, 1) * info.patch_size
+        model = load_backbone(name, image_size=side, device=device, dtype=dtype)
+    return task, model

@@ -1,0 +1,63 @@
+"""How a command that trains begins, goes on after a stop, and ends."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from promptgraft.files import cache_root, content_key
+from promptgraft.readme import printable
+from promptgraft.version import __version__
+
+if TYPE_CHECKING:
+    from promptgraft.backbones.transformer import TransformerBackbone
+    from promptgraft.tasks.base import Task
+    from promptgraft.tuning.adapted import Adapted
+
+
+def announce(task: "Task", backbone: "TransformerBackbone") -> None:
+    """Print one line on the data and one on the frozen model."""
+    info = backbone.info
+    pixels = "" if info.image_size is None else f", {info.image_size} px"
+    typer.echo(printable(task.describe()))
+    typer.echo(printable(f"backbone {info.name} ({info.dim}-d, {info.depth} layers{pixels})"))
+
+
+@contextlib.contextmanager
+def resumable(task: "Task", backbone: "TransformerBackbone", *settings: Any) -> Iterator[Path]:
+    """Yield the checkpoint file in the cache of the run with these settings; it is removed when the block succeeds."""
+    run = content_key(
+        __version__, task.fingerprint, backbone.info.model_dump(mode="json"), str(backbone.dtype), settings
+    )
+    path = cache_root() / "runs" / f"{run}.safetensors"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def conclude(adapted: "Adapted", task: "Task", out: Path, *, test: bool, as_json: bool) -> None:
+    """Save a classifier, and print what it reached and the next command.
+
+    Args:
+        adapted: the classifier, with its validation accuracy.
+        task: what it was made for.
+        out: the folder to write.
+        test: also measure the accuracy on the test split.
+        as_json: print one JSON object instead of lines.
+    """
+    if test:
+        adapted = adapted.with_score("test", adapted.evaluate(task.test))
+    adapted.save(out)
+    info, scores = adapted.info, adapted.info.training.scores
+    if as_json:
+        facts = {"out": str(out), "method": info.method, "layers": info.layers, "source": info.source}
+        accuracies = {f"{split}_accuracy": score.model_dump() for split, score in scores.items()}
+        typer.echo(json.dumps(facts | accuracies | {"seconds": info.training.seconds}, indent=2, ensure_ascii=False))
+        return
+    for split, score in scores.items():
+        interval = f"95 % interval {score.low:.3f} to {score.high:.3f}, n = {score.n}"
+        typer.echo(f"{split} accuracy {score.value:.3f} ({interval})")
+    typer.echo(f"wrote {out}     next: promptgraft predict {shlex.quote(str(out))} FILE")
