@@ -1,7 +1,7 @@
 """promptgraft grafts prompts that were trained elsewhere onto your frozen model.
 
-It tells you beforehand which one will take, and hands you the adapted classifier. Names load when first used, so importing the package
-is quick.
+It tells you beforehand which one will take, and hands you the adapted classifier. Names load when first used, so
+importing the package is quick.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """The card of a prompt: which weights, data, recipe, seed and parents made it.
 
-Every section is a frozen pydantic model. Keys of a newer format are kept aside with a warning; a missing required key is an
-error that names the key (see `promptgraft.prompt`).
+Every section is a frozen pydantic model. Keys of a newer format are kept aside with a warning; a missing required key
+is an error that names the key (see `promptgraft.prompt`).
 """
 
 from typing import Any, Literal

@@ -1,6 +1,6 @@
 """Errors that a user can act on: each message names the thing, the value, and the cure.
 
-Everything raised on purpose derives from `PromptgraftError`; the command line prints its message and exits with code 2.
+Everything raised on purpose derives from `PromptgraftError`; the command line prints its message and exits with 2.
 """
 
 

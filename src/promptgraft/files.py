@@ -18,6 +18,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("PROMPTGRAFT_CACHE") or Path.home() / ".cache" / "promptgraft")
 
 
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text that any encoding can hold: bytes of a name that are not UTF-8 are written as hexadecimal."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spare space: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

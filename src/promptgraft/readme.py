@@ -2,10 +2,12 @@
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from promptgraft.card import PromptCard
 from promptgraft.files import canonical_json
+
+if TYPE_CHECKING:
+    from promptgraft.card import PromptCard
 
 
 def printable(text: Any) -> str:
@@ -13,7 +15,7 @@ def printable(text: Any) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
 
 
-def prompt_readme(card: PromptCard, identity: str) -> str:
+def prompt_readme(card: "PromptCard", identity: str) -> str:
     """Markdown for a person who meets the folder; every name from the card is escaped."""
     prompt, backbone, task, training = card.prompt, card.backbone, card.task, card.training
     depth = "shallow" if prompt.layers == 1 else "deep"

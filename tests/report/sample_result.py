@@ -68,6 +68,7 @@ def sample_result(
                 "parameters": parameters,
                 "seconds": seconds,
                 "epochs": epochs,
+                "best_epoch": epochs - 1 if epochs else 0,
                 "history": history,
                 "winner": (method, layers) == ("spt", "deep"),
                 "difference_to_linear": None
@@ -144,5 +145,6 @@ def sample_result(
         "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
         "device": "cpu",
         "command": "promptgraft adapt photos/ --out birds --budget 5m",
+        "out": "birds",
         "created": "2026-11-22T10:15:00+00:00",
     }

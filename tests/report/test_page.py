@@ -82,7 +82,7 @@ def test_names_from_data_cannot_become_markup():
     result["task"]["name"] = result["verdict"] = hostile
     result["candidates"][0]["source"] = result["ranking"][0]["prompt"] = hostile
     result["candidates"][7]["reason"] = hostile
-    result["command"] = f"promptgraft adapt x --out '{hostile}'"
+    result["out"] = result["command"] = hostile
     result["recipe"] = {hostile: hostile}
     result["errors"][0] |= {"text": hostile, "thumbnail": "https://example.org/x.jpg", "name": hostile}
     reader = Reader(render_page(result))
@@ -97,7 +97,7 @@ def test_missing_numbers_show_as_dashes():
     for key in ("ranking", "errors", "candidates", "versions", "recipe"):
         result[key] = type(result[key])()
     result |= {"test_accuracy": None, "val_accuracy": None, "linear_probe": None, "ranking_evidence": None}
-    result |= {"confusion": None, "seconds": math.nan, "budget_seconds": None, "verdict": None, "command": None}
+    result |= {"confusion": None, "seconds": math.nan, "budget_seconds": None, "verdict": None, "out": None}
     words = Reader(render_page(result)).words
     assert "Test accuracy –" in words
     assert "promptgraft predict FOLDER" in words
@@ -120,7 +120,7 @@ def test_missing_values_break_a_curve_and_leave_the_rest():
 
 def test_folder_names_stay_usable_in_the_shell_and_in_python():
     result = sample_result()
-    result["command"] = "promptgraft adapt photos/ --out='my \"birds\"'"
+    result["out"] = 'my "birds"'
     words = Reader(render_page(result)).words
     assert """predict 'my "birds"' new/*.jpg""" in words
     assert r'pg.load_adapted("my \"birds\"")' in words

@@ -1,12 +1,11 @@
 """Successive halving: all candidates train a little, the better half goes on, within a time budget if there is one."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
 from promptgraft.errors import TrainingError
 from promptgraft.tuning.candidate import Candidate
-
-Advance = Callable[[Candidate], None]
 
 
 class Clock:
@@ -18,9 +17,11 @@ class Clock:
 
     def __init__(self, budget: float | None) -> None:
         self._started = time.perf_counter()
-        self._budget = budget
+        self._budget = math.inf if budget is None else budget
         self.reserve = 0.0
         """Seconds that must stay for the last test."""
+        self.first_epoch = 0.0
+        """Seconds that an epoch is thought to take of a candidate that has not trained yet."""
         self.retrain_share = 0.0
         """How much longer an epoch of the final training on train and validation is: (n_train + n_val) / n_train."""
 
@@ -29,53 +30,69 @@ class Clock:
         """Seconds since the run began."""
         return time.perf_counter() - self._started
 
+    def has(self, seconds: float) -> bool:
+        """Whether that much time is left."""
+        return self._budget - self.elapsed - self.reserve > seconds
+
     def allows(self, candidate: Candidate) -> bool:
         """Whether there is time for one more epoch of a candidate, and to retrain it afterwards if it wins."""
-        if self._budget is None:
-            return True
-        ahead = candidate.epoch_seconds * (1 + self.retrain_share * (candidate.epoch + 1))
-        return self._budget - self.elapsed - self.reserve > ahead
+        epoch = candidate.epoch_seconds or self.first_epoch
+        return self.has(epoch * (1 + self.retrain_share * (candidate.epoch + 1)))
 
 
 def rungs(epochs: int) -> list[int]:
-    """Epochs at which the field is halved, the last one being the end: a quarter, a half, all."""
-    return sorted({max(1, -(-epochs // 4)), max(1, -(-epochs // 2)), epochs})
+    """Epochs after which the field is halved: a quarter and a half of all."""
+    return sorted({-(-epochs // 4), -(-epochs // 2)} - {epochs})
 
 
-def race(candidates: Sequence[Candidate], epochs: int, clock: Clock, on_epoch: Advance) -> None:
+def steps(candidates: int, epochs: int) -> int:
+    """Epochs that a race of so many candidates takes where none of them drops out."""
+    total = 0
+    for epoch in range(1, epochs + 1):
+        total += candidates
+        if epoch in rungs(epochs):
+            candidates = -(-candidates // 2)
+    return total
+
+
+def race(candidates: Sequence[Candidate], epochs: int, clock: Clock, on_epoch: Callable[[Candidate], None]) -> None:
     """Train candidates by successive halving; each ends `finished`, `stopped early` or `failed`.
 
-    The order at a rung is that of the selection accuracy so far, then the loss. When time runs out the candidates that
-    still run are kept at their best epoch. A candidate that diverges fails alone.
+    All train epoch by epoch, so that the time is shared alike when it runs out: then each is kept at its best epoch.
+    The order at a rung is that of the selection accuracy so far, then the loss. A candidate that diverges fails alone.
 
     Args:
         candidates: started candidates; those without anything to train are finished already.
         epochs: of the recipe.
         clock: the time budget.
-        on_epoch: called after each epoch of a candidate.
+        on_epoch: called for each epoch of a candidate, those restored from a checkpoint included.
     """
     running = [candidate for candidate in candidates if candidate.status == "running"]
-    previous = 0
-    for until in rungs(epochs):
-        if previous:
-            running.sort(key=lambda candidate: candidate.standing(previous), reverse=True)
-            keep = max(1, -(-len(running) // 2))
-            for candidate in running[keep:]:
-                candidate.stop("stopped early", f"not among the best {keep} after {previous} epochs")
-            running = running[:keep]
+    for epoch in range(1, epochs + 1):
         for candidate in running:
-            _advance(candidate, until, clock, on_epoch)
-        running = [candidate for candidate in running if candidate.status == "running"]
-        previous = until
-    for candidate in running:
-        candidate.stop("stopped early", "the time budget ran out")
-
-
-def _advance(candidate: Candidate, until: int, clock: Clock, on_epoch: Advance) -> None:
-    """Train one candidate epoch by epoch while there is time."""
-    try:
-        while candidate.status == "running" and candidate.epoch < until and clock.allows(candidate):
-            candidate.advance(candidate.epoch + 1)
+            _advance(candidate, epoch, clock)
             on_epoch(candidate)
+        running = [candidate for candidate in running if candidate.status == "running"]
+        if epoch in rungs(epochs):
+            running.sort(key=lambda candidate: candidate.standing(epoch), reverse=True)
+            keep = -(-len(running) // 2)
+            for candidate in running[keep:]:
+                candidate.stop("stopped early", f"not among the best {keep} after {_epochs(epoch)}")
+            running = running[:keep]
+
+
+def _advance(candidate: Candidate, epoch: int, clock: Clock) -> None:
+    """Train one candidate up to an epoch if there is time; one that a checkpoint brought further waits there."""
+    if candidate.epoch > epoch:
+        return
+    if candidate.epoch < epoch and not clock.allows(candidate):
+        candidate.stop("stopped early", f"the time budget ran out after {_epochs(candidate.epoch)}")
+        return
+    try:
+        candidate.advance(epoch)
     except TrainingError as error:
         candidate.stop("failed", str(error))
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from promptgraft.backbones.base import Backbone
 from promptgraft.card import BackboneInfo, Modality
 from promptgraft.library import Entry, PromptLibrary
 from promptgraft.prompt import SoftPrompt
+from promptgraft.tasks.embedded import EmbeddedTask
 from promptgraft.transferability.ranking import rank
 
 ESTIMATORS = ("gap", "norm", "volume")
@@ -23,23 +23,32 @@ FROM_SCRATCH: tuple[tuple[str, Literal["shallow", "deep"]], ...] = (
 
 @dataclass(frozen=True)
 class Plan:
-    """One candidate to be: a method, the depth of a new prompt, and the source prompt that it starts from."""
+    """One candidate to be: a method, the depth of a new prompt, and the source prompt with its name in the library."""
 
     method: str
     layers: Literal["shallow", "deep"]
     source: SoftPrompt | None = None
+    source_name: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A plan that did not come to a start: it `failed`, or was `stopped early` by the time budget."""
+
+    plan: Plan
+    status: Literal["failed", "stopped early"]
+    reason: str
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The library seen from one task.
 
-    table: as `rank` gives it. fitting: prompts that some method can take, best first. notes: what has no score, and why.
+    table: as `rank` gives it. fitting: prompts that some method can take, best first.
     """
 
     table: pd.DataFrame
     fitting: tuple[str, ...]
-    notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
         """The table as JSON can hold it: a missing score is None."""
@@ -64,26 +73,25 @@ def bridging_method(entry: Entry, info: BackboneInfo, modality: Modality) -> str
     return "projection" if entry.layers == 1 else None
 
 
-def rank_library(library: PromptLibrary, backbone: Backbone, task: Any, seed: int) -> Ranking | None:
+def rank_library(library: PromptLibrary, data: EmbeddedTask, seed: int) -> Ranking | None:
     """Rank a library's prompts for a task; None where it holds no prompt that fits."""
     entries = {entry.name: entry for entry in library.find()}
-    fits = {name for name, entry in entries.items() if bridging_method(entry, backbone.info, task.modality)}
+    info, modality = data.backbone.info, data.task.modality
+    fits = {name for name, entry in entries.items() if bridging_method(entry, info, modality)}
     if not fits:
         return None
-    table = rank(library, backbone, task, ESTIMATORS, seed=seed)
+    table = rank(library, data.backbone, data, ESTIMATORS, seed=seed)
     first = table[table["estimator"] == ESTIMATORS[0]].sort_values("rank", kind="stable")
     fitting = tuple(name for name in first["prompt"] if name in fits)
-    return Ranking(table, fitting, tuple(table.attrs.get("notes", ())))
+    return Ranking(table, fitting)
 
 
-def plan_candidates(
-    library: PromptLibrary, ranking: Ranking | None, backbone: Backbone, modality: Modality, top: int
-) -> list[Plan]:
+def plan_candidates(library: PromptLibrary, ranking: Ranking | None, data: EmbeddedTask, top: int) -> list[Plan]:
     """The linear probe, every method from scratch, and the `top` best-ranked prompts by the method that fits each."""
     plans = [Plan(method, layers) for method, layers in FROM_SCRATCH]
     entries = {entry.name: entry for entry in library.find()}
     for name in () if ranking is None else ranking.fitting[:top]:
-        method = bridging_method(entries[name], backbone.info, modality)
+        method = bridging_method(entries[name], data.backbone.info, data.task.modality)
         assert method is not None
-        plans.append(Plan(method, "shallow" if entries[name].layers == 1 else "deep", library[name]))
+        plans.append(Plan(method, "shallow" if entries[name].layers == 1 else "deep", library[name], name))
     return plans

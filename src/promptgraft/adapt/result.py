@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promptgraft.adapt.plan import Ranking
+from promptgraft.adapt.plan import LeftOut, Ranking
 from promptgraft.adapt.verdict import verdict
 from promptgraft.backbones.base import Backbone
 from promptgraft.card import Score
@@ -26,6 +26,7 @@ def build_result(
     task: Task,
     backbone: Backbone,
     candidates: Sequence[Candidate],
+    left_out: Sequence[LeftOut],
     winner: Candidate,
     differences: Mapping[Candidate, Score],
     probabilities: NDArray[np.float64],
@@ -37,7 +38,8 @@ def build_result(
     Args:
         task: with its test split.
         backbone: the frozen model.
-        candidates: all of them, the linear probe first.
+        candidates: all that started, the linear probe first.
+        left_out: those that did not.
         winner: the chosen one.
         differences: validation accuracy less the linear probe's, by candidate.
         probabilities: of the retrained winner on the test split, (N, C).
@@ -62,7 +64,10 @@ def build_result(
         "test_accuracy": _dump(accuracy(probabilities.argmax(1) == task.test.labels)),
         "linear_probe": {"val_accuracy": _dump(linear.val_score())},
         "verdict": verdict(winner, linear, candidates),
-        "candidates": [_row(candidate, candidate is winner, differences.get(candidate)) for candidate in candidates],
+        "candidates": [
+            *(_row(candidate, candidate is winner, differences.get(candidate)) for candidate in candidates),
+            *map(_left_out_row, left_out),
+        ],
         "ranking": [] if ranking is None else ranking.rows(),
         "ranking_evidence": None if ranking is None else EVIDENCE,
         "confusion": _confusion(probabilities, task),
@@ -90,6 +95,25 @@ def _row(candidate: Candidate, winner: bool, difference: Score | None) -> dict[s
         "best_epoch": candidate.best_epoch,
         "history": history,
         "winner": winner,
+    }
+
+
+def _left_out_row(left_out: LeftOut) -> dict[str, Any]:
+    plan = left_out.plan
+    return {
+        "method": plan.method,
+        "layers": plan.layers if plan.source is None else None,
+        "source": plan.source_name,
+        "status": left_out.status,
+        "reason": left_out.reason,
+        "val_accuracy": None,
+        "difference_to_linear": None,
+        "parameters": None,
+        "seconds": None,
+        "epochs": 0,
+        "best_epoch": None,
+        "history": [],
+        "winner": False,
     }
 
 

@@ -3,26 +3,26 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from promptgraft.adapt.halving import Clock, race
-from promptgraft.adapt.plan import Plan, plan_candidates, rank_library
+from promptgraft.adapt.halving import Clock, race, steps
+from promptgraft.adapt.plan import LeftOut, Plan, plan_candidates, rank_library
 from promptgraft.adapt.result import build_result
 from promptgraft.backbones.base import Backbone
 from promptgraft.card import Score
-from promptgraft.errors import InputError
-from promptgraft.files import atomic_folder, cache_root, canonical_json, check_output_folder, content_key
+from promptgraft.errors import CompatibilityError, InputError, TrainingError
+from promptgraft.files import atomic_folder, cache_root, canonical_json, check_output_folder, content_key, path_text
 from promptgraft.intervals import paired_difference
 from promptgraft.library import PromptLibrary
 from promptgraft.progress import progress_bar
 from promptgraft.report.page import write_report
 from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask, embed_task, join
-from promptgraft.tuning.adapted import Adapted, adapted_from
+from promptgraft.tuning.adapted import Adapted, Naming, adapted_from
 from promptgraft.tuning.candidate import Candidate
 from promptgraft.tuning.method import METHODS, Setting
 from promptgraft.tuning.recipes import Recipe
@@ -76,27 +76,26 @@ def adapt(
         InputError: the output folder is taken, the disk is full, or a split is empty.
         TrainingError: not even the linear probe could be fitted.
     """
+    _check(task, prompt_length, top)
     check_output_folder(out)
-    for name in ("val", "test"):
-        if not len(getattr(task, name)):
-            raise InputError(
-                f"task {task.name} has no {name} examples. Add some, or leave {name}/ out to have it divided."
-            )
     clock = Clock(budget)
     data = embed_task(backbone, task)
-    ranking = rank_library(library, backbone, task, seed) if top and len(library) else None
-    say(
-        "ranking       no prompt of the library fits"
-        if ranking is None
-        else f"ranking       {len(ranking.fitting)} of {len(library)} prompts fit; by gap, best first: "
-        f"{', '.join(ranking.fitting[:top])}"
-    )
-    plans = plan_candidates(library, ranking, backbone, task.modality, top)
-    checkpoints = cache_root() / "runs" / _run_key(task, backbone, plans, recipe, prompt_length, seed)
-    candidates = _start(plans, data, recipe, prompt_length, seed, checkpoints)
-    clock.reserve = _forward_seconds(data) * len(task.test)
+    ranking = rank_library(library, data, seed) if top and len(library) else None
+    if ranking is not None:
+        tried = ", ".join(ranking.fitting[:top])
+        say(f"library: {len(library)} prompts, {len(ranking.fitting)} fit; nearest by gap, to be tried: {tried}")
+    elif top:
+        say(f"library: {len(library)} prompts, none fits" if len(library) else "library: empty, no prompt to transfer")
+    plans = plan_candidates(library, ranking, data, top)
+    setting = Setting(backbone, data.train, prompt_length, "deep", seed)
+    checkpoints = cache_root() / "runs" / _run_key(data, setting, plans, recipe)
+    forward = _forward_seconds(data)
+    clock.first_epoch = forward * (3 * len(task.train) + len(task.val))  # a backward pass takes about two forward ones
+    clock.reserve = forward * (len(task.train) + len(task.val) + len(task.test))
     clock.retrain_share = 1 + len(task.val) / len(task.train)
-    with progress_bar("candidates", len(candidates) * recipe.epochs, "epoch") as bar:
+    candidates, left_out = _start(plans, setting, data, recipe, checkpoints, clock, forward)
+    running = sum(candidate.status == "running" for candidate in candidates)
+    with progress_bar("candidates", steps(running, recipe.epochs), "epoch") as bar:
 
         def on_epoch(candidate: Candidate) -> None:
             bar.note(candidate.label if candidate.source is None else f"{candidate.label} of {candidate.source}")
@@ -109,7 +108,7 @@ def adapt(
         for candidate in candidates[1:]
         if candidate.val_score() is not None
     }
-    adapted = _retrain(winner, data, recipe)
+    adapted = _retrain(winner, data, recipe, command)
     probabilities = adapted.probabilities(data.test)
     record = {
         "recipe": recipe.model_dump(mode="json"),
@@ -118,8 +117,9 @@ def adapt(
         "budget_seconds": budget,
         "seconds": round(clock.elapsed, 1),
         "command": command,
+        "out": path_text(out),
     }
-    result = build_result(task, backbone, candidates, winner, differences, probabilities, ranking, record)
+    result = build_result(task, backbone, candidates, left_out, winner, differences, probabilities, ranking, record)
     adapted = adapted.with_score("test", Score(**result["test_accuracy"]))
     with atomic_folder(out) as temporary:
         adapted.write_into(temporary)
@@ -129,20 +129,53 @@ def adapt(
     return Outcome(adapted, result, out)
 
 
+def _check(task: Task, prompt_length: int, top: int) -> None:
+    if prompt_length < 1:
+        raise InputError(f"prompt_length must be at least 1, got {prompt_length}.")
+    if top < 0:
+        raise InputError(f"top must be 0 or more prompts of the library, got {top}.")
+    for name in ("val", "test"):
+        if not len(getattr(task, name)):
+            raise InputError(
+                f"task {task.name} has no {name} examples. Add data, or ask for a larger part of it: n_{name} "
+                f"(--n-{name} on the command line)."
+            )
+
+
 def _start(
-    plans: Sequence[Plan], data: EmbeddedTask, recipe: Recipe, prompt_length: int, seed: int, checkpoints: Path
-) -> list[Candidate]:
-    """Start every candidate: its prompt, and its head at the linear probe's solution."""
-    candidates = []
-    with progress_bar("starting", len(plans), "done") as bar:
+    plans: Sequence[Plan],
+    setting: Setting,
+    data: EmbeddedTask,
+    recipe: Recipe,
+    checkpoints: Path,
+    clock: Clock,
+    forward: float,
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """Start every candidate that there is time for: its prompt, and its head at the linear probe's solution.
+
+    The linear probe comes first and always starts; without it there is nothing to compare with.
+    """
+    candidates: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    pass_seconds = forward * (len(data.train) + len(data.val))
+    with progress_bar("starting", len(plans), "candidate") as bar:
         for number, plan in enumerate(plans):
+            bar.note(plan.method if plan.source_name is None else f"{plan.method} of {plan.source_name}")
             sources = () if plan.source is None else (plan.source,)
-            setting = Setting(data.backbone, data.train, prompt_length, plan.layers, seed, sources)
+            own = replace(setting, layers=plan.layers, sources=sources, source_name=plan.source_name)
             path = checkpoints / f"{number}-{plan.method}.safetensors"
-            method = METHODS[plan.method]
-            candidates.append(Candidate(method, setting, data.val, len(data.task.classes), recipe, checkpoint=path))
+            method, classes = METHODS[plan.method], len(data.task.classes)
+            if number and not clock.has(pass_seconds):
+                left_out.append(LeftOut(plan, "stopped early", "the time budget ran out before it started"))
+            else:
+                try:
+                    candidates.append(Candidate(method, own, data.val, classes, recipe, checkpoint=path))
+                except (TrainingError, CompatibilityError) as error:
+                    if number == 0:
+                        raise
+                    left_out.append(LeftOut(plan, "failed", str(error)))
             bar.advance()
-    return candidates
+    return candidates, left_out
 
 
 def _winner(candidates: Sequence[Candidate]) -> Candidate:
@@ -151,18 +184,18 @@ def _winner(candidates: Sequence[Candidate]) -> Candidate:
     return max(kept, key=lambda c: (float(c.val_correct.mean()), -c.parameters, c.standing()[1]))
 
 
-def _retrain(winner: Candidate, data: EmbeddedTask, recipe: Recipe) -> Adapted:
+def _retrain(winner: Candidate, data: EmbeddedTask, recipe: Recipe, command: str) -> Adapted:
     """The winner anew on train and validation together, for as many epochs as the selection split chose."""
-    chosen = winner.setting
     both = join(data.train, data.val)
-    setting = Setting(chosen.backbone, both, chosen.prompt_length, chosen.layers, chosen.seed, chosen.sources)
-    final = Candidate(winner.method, setting, None, len(data.task.classes), recipe, probe=winner.probe)
-    with progress_bar("retraining", winner.best_epoch, "epoch") as bar:
+    setting = replace(winner.setting, train=both)
+    with progress_bar("retraining", 1 + winner.best_epoch, "epoch") as bar:  # the start takes about as long as one
+        final = Candidate(winner.method, setting, None, len(data.task.classes), recipe, probe=winner.probe)
+        bar.advance()
         final.advance(winner.best_epoch, on_epoch=lambda line: bar.advance())
     score = winner.val_score()
     assert score is not None
     info = data.task.info.model_copy(update={"n_train": len(both)})
-    return adapted_from(final, info, f"{info.modality}/{info.name}", {"val": score})
+    return adapted_from(final, info, Naming(f"{info.modality}/{info.name}", command=command or None), {"val": score})
 
 
 def _forward_seconds(data: EmbeddedTask) -> float:
@@ -182,9 +215,8 @@ def _error_images(errors: Sequence[dict[str, Any]], task: Task) -> dict[str, Any
     return {error["name"]: task.test.inputs[error["index"]] for error in errors}
 
 
-def _run_key(
-    task: Task, backbone: Backbone, plans: Sequence[Plan], recipe: Recipe, prompt_length: int, seed: int
-) -> str:
+def _run_key(data: EmbeddedTask, setting: Setting, plans: Sequence[Plan], recipe: Recipe) -> str:
+    """Equal for runs that go on from one another's checkpoints; the keys of the splits carry the versions too."""
     chosen = [(plan.method, plan.layers, None if plan.source is None else plan.source.id) for plan in plans]
-    info = backbone.info.model_dump(mode="json")
-    return content_key(task.fingerprint, info, chosen, recipe.model_dump(mode="json"), prompt_length, seed)[:24]
+    parts = (data.task.fingerprint, data.train.key, data.val.key, data.backbone.info.model_dump(mode="json"))
+    return content_key(*parts, chosen, recipe.model_dump(mode="json"), setting.prompt_length, setting.seed)[:24]

@@ -28,8 +28,8 @@ def verdict(winner: Candidate, linear: Candidate, candidates: Sequence[Candidate
     others = [c for c in candidates if c not in (winner, linear) and c.val_score() is not None]
     near = [c for c in others if paired_difference(winner.val_correct, c.val_correct).low <= 0]
     if near:
-        verb = "is" if len(near) == 1 else "are"
-        said += f" Not distinguishable from the winner {verb}: {', '.join(map(_name, near))}."
+        it = "the linear probe" if winner is linear else _name(winner)
+        said += f" Not distinguishable from {it}: {', '.join(map(_name, near))}."
     return said
 
 

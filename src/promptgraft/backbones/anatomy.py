@@ -1,7 +1,7 @@
 """A transformer taken apart where prompts need it: each block is split at its attention.
 
-One family = one function that returns the anatomy of a `transformers` model; the run of tokens and prompts through it is the same
-for all families (`promptgraft.backbones.transformer`).
+One family = one function that returns the anatomy of a `transformers` model; the run of tokens and prompts through it
+is the same for all families (`promptgraft.backbones.transformer`).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Map = Callable[[Tensor], Tensor]
 class Block:
     """One block, split at its attention.
 
-    enter: (B, n, dim) -> (B, n, dim), what the attention projects (the first norm of a pre-norm block, identity otherwise).
+    enter: (B, n, dim) -> (B, n, dim), what the attention projects (the first norm of a pre-norm block, else identity).
     query, key, value: (B, n, dim) -> (B, n, dim) projections.
     leave: (rows of the block's input, their attention context) -> rows of the block's output, both (B, n, dim).
     """

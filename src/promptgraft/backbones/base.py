@@ -48,10 +48,8 @@ class Backbone(Protocol):
     def check(self, layers: int, width: int, what: str = "prompt") -> None:
         """Raise `CompatibilityError` for a prompt of the wrong number of layers or width, saying what fits."""
 
-    prefix_length: int
-
     def prepare(self, inputs: Sequence[Any]) -> Batch:
-        """Turn raw inputs (PIL images or uint8 arrays; strings or pairs of strings) into a prepared batch on the CPU."""
+        """Raw inputs (PIL images or uint8 arrays; strings or pairs of strings) -> a prepared batch on the CPU."""
 
     def embed(self, batch: Batch | Sequence[Any]) -> Tokens:
         """Embed a prepared batch (or raw inputs): values (B, T, embed_dim), position embeddings included."""
@@ -61,8 +59,9 @@ class Backbone(Protocol):
 
         Args:
             tokens: what `embed` returned.
-            prompt: (L, P, D), or (B, L, P, D) where it depends on the input; L is 1 (shallow: D = embed_dim, enters with
-                the embeddings and lives on through the blocks) or depth (deep: D = dim, fresh at each block's input).
+            prompt: (L, P, D), or (B, L, P, D) where it depends on the input; L is 1 (shallow: D = embed_dim, enters
+                with the embeddings and lives on through the blocks) or depth (deep: D = dim, fresh at each block's
+                input).
         """
 
     def layer_inputs(self, tokens: Tokens) -> Iterator[Tensor]:

@@ -1,7 +1,8 @@
 """Language models of `transformers`, taken apart: BERT, RoBERTa and XLM-R, ALBERT, MPNet, GPT-2.
 
-Tokens carry word, position and token-type embeddings, summed, before the embedding norm: this is the space of word vectors, where
-prompts are tuned, compared and converted. The norm belongs to `Anatomy.lift` and applies to prompts and words alike.
+Tokens carry word, position and token-type embeddings, summed, before the embedding norm: this is the space of word
+vectors, where prompts are tuned, compared and converted. The norm belongs to `Anatomy.lift` and applies to prompts and
+words alike.
 """
 
 from typing import Any
@@ -32,7 +33,7 @@ def _bert_block(layer: Any) -> Block:
 
 
 def _sum_embeddings(embeddings: Any, batch: Batch, first_position: int | None) -> Tokens:
-    """Word + token-type + position embeddings; positions count real tokens from `first_position`, or all from 0 if None."""
+    """Word, token-type and position embeddings; positions count real tokens from `first_position`, or all from 0."""
     ids, mask = encoded(batch)
     assert not isinstance(batch, Tensor)
     if first_position is None:

@@ -1,11 +1,13 @@
 """Backbones by name: `packs/<name>`, `hf/<repository>`, `dir:<path>`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from promptgraft.backbones.anatomy import FAMILIES
+from promptgraft.backbones.packed import quiet_transformers
 from promptgraft.backbones.preprocess import RESAMPLING, image_preparation, text_preparation
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.card import Pool
@@ -108,7 +110,11 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
         known = FAMILIES[family].__module__
         loader = CLIPVisionModel if family == "clip_vision_model" else AutoModel
-        model = loader.from_pretrained(location, use_safetensors=True, dtype=torch.float32, **options)
+        with quiet_transformers():
+            model, report = loader.from_pretrained(
+                location, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            )
+        _check_weights(model, report["missing_keys"], location)
         if known.endswith("language"):
             return model, AutoTokenizer.from_pretrained(location, **options), {"revision": revision}
         facts: dict[str, Any] = {
@@ -131,8 +137,19 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
             raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load backbone {location!r}: {first} Check the name, the network, and that it holds safetensors weights."
+            f"cannot load backbone {location!r}: {first} Check the name, the network, and that it holds safetensors "
+            "weights."
         ) from error
+
+
+def _check_weights(model: Any, missing: Iterable[str], location: str) -> None:
+    """Refuse random weights; a pooler, which no family's features pass through, is taken off instead."""
+    if absent := sorted(key for key in missing if not key.startswith("pooler.")):
+        raise InputError(
+            f"backbone {location!r} comes without the weights {', '.join(absent[:5])}. Get a whole copy of it."
+        )
+    if hasattr(model, "pooler"):
+        model.pooler = None
 
 
 def _check_size(size: int | None, patch: int | None, name: str) -> int:

@@ -84,7 +84,7 @@ def _load(recipe: _Recipe, folder: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
-        with _no_bar():
+        with quiet_transformers():
             model, report = getattr(transformers, recipe.model_class).from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **recipe.options
             )
@@ -106,15 +106,17 @@ def _tokenizer(folder: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _no_bar() -> Iterator[None]:
-    """Switch off the bar of transformers, which would flash for a few milliseconds."""
+def quiet_transformers() -> Iterator[None]:
+    """Switch off the loading bar and the loading report of transformers: what matters in them is checked."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

@@ -18,7 +18,8 @@ def image_preparation(
 ) -> tuple[Callable[[Sequence[Any]], Batch], dict[str, Any]]:
     """Preparation of images, and its description for the card.
 
-    Images are squashed to size x size (VTAB's way: nothing is cropped away), scaled to [0, 1], and normalised per channel.
+    Images are squashed to size x size (VTAB's way: nothing is cropped away), scaled to [0, 1], and normalised per
+    channel.
 
     Args:
         size: side length in pixels.

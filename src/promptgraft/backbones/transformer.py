@@ -1,8 +1,8 @@
 """The run of tokens and a prompt through a frozen transformer: the one place where prompts and tokens meet.
 
 Exact shortcuts, each equal to the literal concatenation:
-- a deep prompt's outputs are thrown away at every block, so it enters attention as extra keys and values only: no queries, no
-  feed-forward, and computed once per batch, not per example;
+- a deep prompt's outputs are thrown away at every block, so it enters attention as extra keys and values only: no
+  queries, no feed-forward, and computed once per batch, not per example;
 - the last block computes only the rows that are pooled.
 """
 
@@ -101,9 +101,9 @@ class TransformerBackbone:
 
         Args:
             tokens: what `embed` returned.
-            prompt: (L, P, D), or (B, L, P, D) where it depends on the input. L = 1 is shallow: D = embed_dim, the rows stand
-                among the tokens as if they had been embedded with them. L = depth is deep: D = dim, fresh rows at the input
-                of each block.
+            prompt: (L, P, D), or (B, L, P, D) where it depends on the input. L = 1 is shallow: D = embed_dim, the rows
+                stand among the tokens as if they had been embedded with them. L = depth is deep: D = dim, fresh rows
+                at the input of each block.
 
         Raises:
             CompatibilityError: the prompt's layers or width do not fit.
@@ -192,7 +192,8 @@ class TransformerBackbone:
     ) -> Tensor:
         """One block.
 
-        extra: (B or 1, P, dim) rows that are keys and values only. select: the rows to compute, (n,) or (B, 1), all if None.
+        extra: (B or 1, P, dim) rows that are keys and values only. select: the rows to compute, (n,) or (B, 1), all if
+            None.
         """
         hidden = block.enter(x)
         key, value = _heads(block.key(hidden), block.heads), _heads(block.value(hidden), block.heads)
@@ -216,7 +217,7 @@ class TransformerBackbone:
         return block.leave(x, context.transpose(1, 2).flatten(2))
 
     def _attention_mask(self, queries: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor | None:
-        """Boolean or additive mask, broadcastable to (B, heads, q, k); queries: positions (q,), or (B, q) where they differ."""
+        """Boolean or additive mask, broadcastable to (B, heads, q, k); queries: positions (q,), or (B, q)."""
         queries = queries.reshape(-1, queries.shape[-1])
         allowed = None if key_mask is None else key_mask[:, None, None, :]
         if self.anatomy.causal:
@@ -228,7 +229,7 @@ class TransformerBackbone:
         return bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
 
     def _pooled_rows(self, length: int, mask: Tensor | None, at: int, inserted: int) -> Tensor:
-        """Rows of the last block that are read: (n,) for all examples alike, or (B, 1) where they differ by example."""
+        """Rows of the last block that are read: (n,) for all examples alike, or (B, 1) where they differ."""
         rows = _shift(torch.arange(length, device=self.device), at, inserted)
         if self.pool == "cls":
             return rows[:1]

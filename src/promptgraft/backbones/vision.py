@@ -1,4 +1,4 @@
-"""Vision transformers of `transformers`, taken apart: ViT, DeiT, DINOv2 (with and without registers), CLIP, ViT-MAE."""
+"""Vision transformers of `transformers`, taken apart: ViT, DeiT, DINOv2 (with registers or without), CLIP, ViT-MAE."""
 
 from typing import Any
 

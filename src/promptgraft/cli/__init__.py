@@ -4,11 +4,11 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from promptgraft.cli import library, packs, rank, transfer, tune
+from promptgraft.cli import adapt, bench, demo, library, packs, predict, rank, transfer, tune
 from promptgraft.errors import PromptgraftError
 from promptgraft.readme import printable
 from promptgraft.version import __version__
@@ -17,9 +17,8 @@ RESUMABLE = {"adapt", "demo", "transfer", "tune"}
 """Commands that go on from where they were stopped."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-app.command()(tune.tune)
-app.command()(rank.rank)
-app.command()(transfer.transfer)
+for command in (demo.demo, adapt.adapt, predict.predict, rank.rank, transfer.transfer, tune.tune, bench.bench):
+    app.command()(command)
 app.add_typer(library.app, name="library")
 app.add_typer(packs.app, name="packs")
 
@@ -42,14 +41,14 @@ def root(
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: done. 1: a check did not hold, or a fault of promptgraft itself. 2: an argument or a file is not usable as given; the
-    message on standard error names the cure. 130: stopped from the keyboard.
+    0: done. 1: a check did not hold, or a fault of promptgraft itself. 2: an argument or a file is not usable as
+    given; the message on standard error names the cure. 130: stopped from the keyboard.
 
     Args:
         arguments: what stands after `promptgraft`; None takes it from the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    warnings.showwarning = _print_warning
+    warnings.showwarning = lambda message, *place: _say(f"warning: {printable(message)}")
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -77,15 +76,11 @@ def _run(arguments: list[str]) -> int:
             _say(f"error: {printable(error)}")
             return 2
         _say(
-            f"error: promptgraft itself failed with {type(error).__name__}: {printable(error)}. Please report it, with "
+            f"error: promptgraft itself failed ({type(error).__name__}: {printable(error)}). Please report it, with "
             "the traceback that the same command prints under PROMPTGRAFT_TRACEBACK=1."
         )
         return 1
     return 0
-
-
-def _print_warning(message: Warning | str, *place: Any) -> None:
-    _say(f"warning: {printable(message)}")
 
 
 def _say(line: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from promptgraft.cli.arguments import (
     Epochs,
     ImageSize,
     Json,
-    Library,
     Out,
     Recipe,
     Seed,
@@ -38,7 +36,9 @@ def adapt(
     ] = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
-    library: Library = None,
+    library: Annotated[
+        str, typer.Option(metavar="DIR", help="Prompts to transfer: a folder, 'user' or 'starter'.")
+    ] = "starter",
     top: Annotated[int, typer.Option(help="How many prompts of the library are tried.")] = 3,
     prompt_length: Annotated[int, typer.Option(help="Rows of a new prompt in each layer.")] = 10,
     recipe: Recipe = "short",
@@ -60,14 +60,16 @@ def adapt(
     Example: promptgraft adapt builtin/orl-faces --image-size 56 --budget 2m --out faces
     """
     from promptgraft.adapt.run import adapt as run
+    from promptgraft.cli.run import announce, command_line
     from promptgraft.files import check_output_folder
     from promptgraft.library import open_library, starter
+    from promptgraft.readme import printable
     from promptgraft.tuning.recipes import resolve_recipe
 
     check_output_folder(out)
     seconds = None if budget is None else parse_budget(budget)
     chosen = resolve_recipe(recipe, epochs=epochs, class_balanced=balanced or None)
-    prompts = starter() if library is None else open_library(library)
+    prompts = starter() if library == "starter" else open_library(library)
     task, model = open_data(
         data,
         backbone,
@@ -81,10 +83,13 @@ def adapt(
         n_test=n_test,
         skip_bad=skip_bad,
     )
-    say = (lambda line: None) if as_json else typer.echo
-    say(task.describe())
-    size = "" if model.info.image_size is None else f", {model.info.image_size} px"
-    say(f"backbone      {model.info.name} ({model.info.dim}-d, {model.info.depth} layers{size})")
+
+    def say(line: str) -> None:
+        if not as_json:
+            typer.echo(printable(line))
+
+    if not as_json:
+        announce(task, model)
     outcome = run(
         task,
         model,
@@ -95,7 +100,7 @@ def adapt(
         top=top,
         seed=seed,
         budget=seconds,
-        command=shlex.join(["promptgraft", *sys.argv[1:]]),
+        command=command_line(),
         say=say,
     )
     if as_json:
@@ -109,7 +114,10 @@ def show(result: dict[str, object], out: Path) -> None:
     from rich.console import Console
 
     from promptgraft.card import Score
+    from promptgraft.files import path_text
+    from promptgraft.readme import printable
     from promptgraft.report.tables import candidates_table
+    from promptgraft.report.wording import method_name, source_name
 
     console = Console()
     candidates, test = result["candidates"], Score.model_validate(result["test_accuracy"])
@@ -117,14 +125,20 @@ def show(result: dict[str, object], out: Path) -> None:
     console.print()
     console.print(candidates_table(candidates), soft_wrap=True)
     console.print()
-    console.print(str(result["verdict"]), markup=False, highlight=False, soft_wrap=True)
+    for candidate in candidates:
+        if candidate["status"] == "failed":
+            typer.echo(printable(f"{method_name(candidate)} {source_name(candidate)} failed: {candidate['reason']}"))
+    typer.echo(printable(result["verdict"]))
     typer.echo(
         f"test accuracy {test.value:.3f} ({test.low:.3f} to {test.high:.3f}), measured once on {test.n} examples."
     )
     task = result["task"]
     assert isinstance(task, dict)
     sample = "new/*.jpg" if task["modality"] == "vision" else "new.csv"
-    typer.echo(f"wrote {out}/ (adapted model, result.json, report.html)     next: promptgraft predict {out} {sample}")
+    folder = shlex.quote(path_text(out))
+    typer.echo(
+        f"wrote {folder} (adapted model, result.json, report.html)     next: promptgraft predict {folder} {sample}"
+    )
 
 
 def parse_budget(text: str) -> float:

@@ -11,12 +11,9 @@ if TYPE_CHECKING:
     from promptgraft.backbones.transformer import TransformerBackbone
     from promptgraft.tasks.base import Task
 
-SMALL = 112
-"""Pixels of an image's side that a CPU can train on in minutes."""
-
 DEFAULT_BACKBONES = {"vision": "packs/dinov2-small", "text": "packs/minilm-l6"}
 SMALL = 112
-"""Side of images in pixels that keeps a packed model quick on a CPU: a quarter of the tokens of its own 224."""
+"""Pixels of an image's side that a CPU can train on in minutes."""
 
 Data = Annotated[
     str,
@@ -38,7 +35,7 @@ Backbone = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Side of images in pixels; by default 112 for a pack on a CPU, else the model's own.", show_default=False
+        help="Side of images in pixels; by default the model's own, on a CPU 112 at most.", show_default=False
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the split of the data and of the training.")]
@@ -71,10 +68,10 @@ def open_data(
     backbone: str | None,
     *,
     image_size: int | None,
+    small_images: bool,
     device: str,
     dtype: str,
-    small_images: bool = False,
-    **sizes: Any,
+    **options: Any,
 ) -> "tuple[Task, TransformerBackbone]":
     """The task and the frozen model that a command's arguments name.
 
@@ -82,11 +79,10 @@ def open_data(
         data: what `load_task` takes as its source.
         backbone: what `load_backbone` takes; None for the default of the task's modality.
         image_size: pixels; only for images.
-        small_images: whether a pack takes images of 112 pixels where `image_size` is None.
+        small_images: where `image_size` is None, take at most `SMALL` pixels: what a CPU can train on.
         device: where the model runs.
         dtype: in what precision.
-        small_images: where `image_size` is None, take at most `SMALL` pixels: what a CPU can train on.
-        **sizes: `n_train`, `n_val`, `n_test`, `seed` and `skip_bad` of `load_task`.
+        **options: `n_train`, `n_val`, `n_test`, `seed` and `skip_bad` of `load_task`.
 
     Raises:
         InputError: names the argument that is of no use, and the cure.
@@ -98,8 +94,6 @@ def open_data(
     if image_size is not None and task.modality != "vision":
         raise InputError(f"--image-size {image_size} does not apply: {task.name} holds texts. Leave it out.")
     name = backbone or DEFAULT_BACKBONES[task.modality]
-    if image_size is None and small_images and task.modality == "vision" and name.startswith("packs/"):
-        image_size = SMALL
     model = load_backbone(name, image_size=image_size, device=device, dtype=dtype)
     info = model.info
     if small_images and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:

@@ -18,7 +18,9 @@ def predict(
             help="Images and folders of them; for texts .csv, .tsv, .jsonl or .txt files, or the texts themselves.",
         ),
     ],
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read.")
+    ] = False,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     as_json: Json = False,
@@ -38,7 +40,7 @@ def predict(
         inputs, adapted.info.task.modality, pair=adapted.info.task.pair, skip_bad=skip_bad
     )
     probabilities = adapted.predict_proba(items)
-    order = probabilities.argsort(1)[:, ::-1]
+    order = (-probabilities).argsort(1, kind="stable")
     rows = [
         {
             "input": name,
@@ -61,7 +63,7 @@ def predict(
         ]
         Console().print(table(rows, columns), soft_wrap=True)
     if skipped:
-        typer.echo(f"{skipped} unreadable file{'s' * (skipped > 1)} skipped", err=True)
+        typer.echo(f"{skipped} unreadable input{'s' * (skipped > 1)} skipped", err=True)
 
 
 def _runner_up(name: str, probability: float) -> str:

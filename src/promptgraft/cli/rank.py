@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,15 +77,13 @@ def rank(
     for note in table.attrs["notes"]:
         typer.echo(printable(note))
     best = shlex.quote(printable(table["prompt"][0]))
-    typer.echo(
-        f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)} --out DIR"
-    )
+    typer.echo(f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)} --out DIR")
 
 
-def _rows(table: "pd.DataFrame") -> list[dict[str, object]]:
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     """The rows as JSON can hold them: a missing score is null."""
-    rows = table.to_dict("records")
-    return [{**row, "score": None if math.isnan(row["score"]) else row["score"]} for row in rows]
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    return [{**row, "score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
 
 
 def _table(table: "pd.DataFrame") -> "Text":
@@ -94,9 +92,9 @@ def _table(table: "pd.DataFrame") -> "Text":
     from promptgraft.report.tables import table as lay_out
 
     names = list(dict.fromkeys(table["estimator"]))
-    lines: dict[str, dict[str, object]] = {}
+    lines: dict[str, dict[str, Any]] = {}
     for row in _rows(table):
         cell = None if row["score"] is None else f"{row['score']:.4g}  #{row['rank']}"
-        lines.setdefault(str(row["prompt"]), {"prompt": row["prompt"]})[str(row["estimator"])] = cell
+        lines.setdefault(row["prompt"], {"prompt": row["prompt"]})[row["estimator"]] = cell
     columns = [Column("prompt", "prompt"), *(Column(name, name, right=True) for name in names)]
     return lay_out(list(lines.values()), columns)

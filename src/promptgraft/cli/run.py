@@ -3,13 +3,14 @@
 import contextlib
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from promptgraft.files import cache_root, content_key
+from promptgraft.files import cache_root, content_key, path_text
 from promptgraft.readme import printable
 from promptgraft.version import __version__
 
@@ -25,6 +26,11 @@ def announce(task: "Task", backbone: "TransformerBackbone") -> None:
     pixels = "" if info.image_size is None else f", {info.image_size} px"
     typer.echo(printable(task.describe()))
     typer.echo(printable(f"backbone {info.name} ({info.dim}-d, {info.depth} layers{pixels})"))
+
+
+def command_line() -> str:
+    """What the user typed, as it can be pasted."""
+    return shlex.join(["promptgraft", *map(path_text, sys.argv[1:])])
 
 
 @contextlib.contextmanager

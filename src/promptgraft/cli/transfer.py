@@ -25,9 +25,7 @@ from promptgraft.cli.arguments import (
 
 
 def transfer(
-    source: Annotated[
-        str, typer.Argument(metavar="PROMPT", help="A prompt folder, or a name or id in a library.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt folder, or a name or id in a library.")],
     data: Data,
     out: Out,
     method: Annotated[str, typer.Option(help="'initial', 'frozen' or 'projection'.")] = "initial",
@@ -49,7 +47,7 @@ def transfer(
 
     Example: promptgraft transfer digits/prompt builtin/mnist-5k --out mnist
     """
-    from promptgraft.cli.run import announce, conclude, resumable
+    from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder
     from promptgraft.library import find_prompt
     from promptgraft.tuning.tune import transfer as transfer_prompt
@@ -72,6 +70,14 @@ def transfer(
         announce(task, model)
     with resumable(task, model, method, prompt.id, seed, recipe, epochs) as checkpoint:
         adapted = transfer_prompt(
-            prompt, model, task, method=method, seed=seed, recipe=recipe, epochs=epochs, checkpoint=checkpoint
+            prompt,
+            model,
+            task,
+            method=method,
+            seed=seed,
+            recipe=recipe,
+            epochs=epochs,
+            checkpoint=checkpoint,
+            command=command_line(),
         )
         conclude(adapted, task, out, test=test, as_json=as_json)

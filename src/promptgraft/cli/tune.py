@@ -40,6 +40,8 @@ def tune(
     n_train: TrainSize = None,
     n_val: ValSize = None,
     n_test: TestSize = None,
+    name: Annotated[str | None, typer.Option(help="Of the prompt, in its card.", show_default=False)] = None,
+    licence: Annotated[str, typer.Option(help="Under which the prompt may be used.")] = "unspecified",
     test: Test = False,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -49,7 +51,7 @@ def tune(
 
     Example: promptgraft tune builtin/digits --image-size 56 --out digits
     """
-    from promptgraft.cli.run import announce, conclude, resumable
+    from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder
     from promptgraft.tuning.tune import tune as tune_prompt
 
@@ -79,5 +81,8 @@ def tune(
             recipe=recipe,
             epochs=epochs,
             checkpoint=checkpoint,
+            name=name,
+            licence=licence,
+            command=command_line(),
         )
         conclude(adapted, task, out, test=test, as_json=as_json)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptgraft.backbones.base import Backbone, Tokens
+from promptgraft.backbones.base import Backbone
 from promptgraft.errors import InputError
-from promptgraft.tasks.embedded import EmbeddedSplit
+from promptgraft.tasks.embedded import EmbeddedSplit, tokens_at
 
 CHUNK = 64
 
@@ -25,9 +25,9 @@ def prototypes(
 ) -> Tensor:
     """Tokens of the target's own inputs as a prompt (L, P, D).
 
-    Layer i's rows are tokens at the input of block i; those of a shallow prompt are embedded tokens, position embeddings included
-    (E_0 of eq. 1). CLS and registers are never taken. Every row comes from an input drawn for it alone, independently per layer, so
-    only L x P inputs are forwarded.
+    Layer i's rows are tokens at the input of block i; those of a shallow prompt are embedded tokens, position
+    embeddings included (E_0 of eq. 1). CLS, registers and padding are never taken. Every row comes from an input drawn
+    for it alone, independently per layer, so only L x P inputs are forwarded.
 
     Args:
         backbone: the frozen model.
@@ -70,7 +70,7 @@ def _layer_rows(
     rows = []
     for start in range(0, len(chosen), CHUNK):
         index = chosen[start : start + CHUNK]
-        tokens = _tokens(backbone, inputs, index)
+        tokens = tokens_at(backbone, inputs, index)
         with torch.no_grad():
             values = tokens.values
             if layers == "deep":
@@ -84,9 +84,3 @@ def _layer_rows(
         position = torch.minimum(position, last - 1)  # rounding up, and texts that are nothing but CLS
         rows.append(values[torch.arange(len(index)), position].float().cpu())
     return torch.cat(rows)
-
-
-def _tokens(backbone: Backbone, inputs: Sequence[Any] | EmbeddedSplit, index: Tensor) -> Tokens:
-    if isinstance(inputs, EmbeddedSplit):
-        return inputs.tokens(index)
-    return backbone.embed([inputs[i] for i in index.tolist()])

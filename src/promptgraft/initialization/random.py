@@ -14,7 +14,8 @@ TEXT_STD = 0.02
 def random_prompt(info: BackboneInfo, length: int, layers: str, seed: int = 0) -> Tensor:
     """A random prompt (L, P, D).
 
-    Vision: uniform in (-v, v), v = sqrt(6 / (3 p^2 + D)) for patches of p pixels (VPT, Jia et al. 2022). Text: normal, sd 0.02.
+    Vision: uniform in (-v, v), v = sqrt(6 / (3 p^2 + D)) for patches of p pixels (VPT, Jia et al. 2022). Text: normal,
+    sd 0.02.
 
     Args:
         info: of the backbone that the prompt is for.

@@ -239,7 +239,9 @@ def _pieces(path: list[tuple[int, float | None]], axis: Axis, epochs: Axis) -> l
 def _marks(
     candidate: Mapping[str, Any], path: list[tuple[int, float | None]], axis: Axis, epochs: Axis
 ) -> list[Markup]:
-    """Points that show their value under the pointer, and a visible one at the end: hollow where it was stopped."""
+    """Points that show their value under the pointer, a visible one at the end (hollow where it was stopped), and a
+    ring around the epoch that was kept.
+    """
     known = [(epoch, value) for epoch, value in path if value is not None]
     stride = math.ceil(len(known) / _MARKS_PER_CURVE)
     name = f"{wording.method_name(candidate)} {wording.source_name(candidate)}".rstrip()
@@ -251,6 +253,9 @@ def _marks(
             title = _element("title", f"{name}: {wording.percent(value)} after epoch {epoch}")
             place = {"cx": f"{epochs.at(epoch)}%", "cy": _height(axis, value)}
             marks.append(_element("circle", title, r=4.5, class_=end if final else "hit", **place))
+        if epoch == candidate.get("best_epoch"):
+            place = {"cx": f"{epochs.at(epoch)}%", "cy": _height(axis, value)}
+            marks.append(_element("circle", r=8, class_="kept", **place))
     return marks
 
 

@@ -78,7 +78,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "ranking": _ranking(result.get("ranking") or [], candidates),
         "confusion": _confusion(result.get("confusion")),
         "errors": _errors(result.get("errors") or []),
-        "folder": _output_folder(str(result.get("command") or "")),
+        "folder": str(result.get("out") or "FOLDER"),
         "provenance": _provenance(result),
     }
 
@@ -205,13 +205,3 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _flat(value, f"{prefix}{key}.")
         elif value is not None:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _output_folder(command: str) -> str:
-    """The folder named by `--out` in the command line, else FOLDER."""
-    try:
-        words = shlex.split(command.replace("--out=", "--out "))
-    except ValueError:  # an unbalanced quote
-        return "FOLDER"
-    following = words.index("--out") + 1 if "--out" in words else len(words)
-    return words[following] if following < len(words) else "FOLDER"

@@ -79,14 +79,14 @@ def _accuracy(accuracy: Mapping[str, Any] | None) -> str | None:
     value, low, high = (wording.score(accuracy, key) for key in ("value", "low", "high"))
     if value is None:
         return None
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} +- {(high - low) / 2:.3f}"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} +- {max(high - value, value - low):.3f}"  # near 1 the lower arm is the longer one
 
 
 def _note(candidate: Mapping[str, Any]) -> str:
-    status, reason = str(candidate.get("status") or ""), candidate.get("reason")
-    if status == "finished":
-        return ""
-    return f"{status}: {reason}" if status == "failed" and reason else status
+    status = str(candidate.get("status") or "")
+    return "" if status == "finished" else status
 
 
 def _cell(value: Any, column: Column) -> str:

@@ -30,5 +30,5 @@ def number(values: Iterable[Hashable]) -> NDArray[np.int64]:
 
 
 def fingerprint(items: Iterable[tuple[str, str, str]]) -> str:
-    """sha256 (hex) over (content hash, class, split) of all items, in their order: what is cached is read by position."""
+    """sha256 (hex) over (content hash, class, split) of all items, in order: what is cached is read by position."""
     return hashlib.sha256(canonical_json(list(items)).encode("utf-8", "surrogatepass")).hexdigest()

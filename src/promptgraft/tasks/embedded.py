@@ -27,7 +27,7 @@ CHUNK = 64
 class EmbeddedSplit(ABC):
     """N inputs ready for `Backbone.run`.
 
-    labels: (N,) int64. key: sha256 over the inputs, in order, and all that makes tokens of them; labels are no part of it.
+    labels: (N,) int64. key: sha256 over the inputs, in order, and all that makes tokens of them, without the labels.
     """
 
     def __init__(self, labels: Tensor, key: str) -> None:
@@ -162,6 +162,13 @@ def embed_task(backbone: Backbone, task: Task) -> EmbeddedTask:
     )
 
 
+def tokens_at(backbone: Backbone, inputs: Sequence[Any] | EmbeddedSplit, index: Tensor) -> Tokens:
+    """Tokens of the inputs at `index` (B,), from a split that is embedded already or from raw inputs."""
+    if isinstance(inputs, EmbeddedSplit):
+        return inputs.tokens(index)
+    return backbone.embed([inputs[i] for i in index.tolist()])
+
+
 def embed_inputs(backbone: Backbone, inputs: Sequence[Any]) -> Iterator[Tokens]:
     """Tokens of loose inputs, a chunk at a time, nothing cached."""
     for start in range(0, len(inputs), CHUNK):
@@ -213,7 +220,8 @@ def _write_tokens(backbone: Backbone, split: Split, path: Path, advance: Callabl
         with _writing(path.parent):
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager

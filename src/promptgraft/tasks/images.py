@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from promptgraft.errors import InputError
-from promptgraft.files import sha256_file
+from promptgraft.files import path_text, sha256_file
 from promptgraft.progress import progress_bar
 from promptgraft.tasks.labelled import Labelled, class_order
 from promptgraft.tasks.pixels import check_image
@@ -48,7 +48,7 @@ def read_class_folders(root: Path, *, skip_bad: bool = False) -> Labelled:
             files = files_below(class_folder)
             if not files and split == "train":
                 raise InputError(f"class folder {class_folder} holds no images. Add some, or remove the folder.")
-            found += [(file, class_folder.name, split) for file in files]
+            found += [(file, path_text(class_folder.name), split) for file in files]
     hashes = hash_images([file for file, _, _ in found], skip_bad=skip_bad)
     kept = [(*item, digest) for item, digest in zip(found, hashes, strict=True) if digest is not None]
     classes = class_order([name for _, name, split, _ in kept if split == "train"])
@@ -65,7 +65,7 @@ def read_class_folders(root: Path, *, skip_bad: bool = False) -> Labelled:
         inputs=ImageFiles([file for file, *_ in kept]),
         labels=np.array([classes.index(name) for _, name, *_ in kept], dtype=np.int64),
         classes=classes,
-        names=[file.relative_to(root).as_posix() for file, *_ in kept],
+        names=[path_text(file.relative_to(root).as_posix()) for file, *_ in kept],
         hashes=[digest for *_, digest in kept],
         given=[split for *_, split, _ in kept] if parts["train"] != root else None,
         notes=(skipped_note(skipped),) if skipped else (),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from promptgraft.errors import InputError
-from promptgraft.files import content_key
+from promptgraft.files import content_key, path_text
 from promptgraft.tasks.base import Split, Task
 from promptgraft.tasks.images import read_class_folders
 from promptgraft.tasks.labelled import Labelled, assemble
@@ -50,7 +50,7 @@ def load_task(
     else:
         path = Path(source)
         data = _read(path, skip_bad)
-        name = name or (path.stem if path.is_file() else path.resolve().name)
+        name = name or path_text(path.stem if path.is_file() else path.resolve().name)
     return assemble(data, name, n_train=n_train, n_val=n_val, n_test=n_test, seed=seed)
 
 

@@ -1,7 +1,8 @@
 """Transfer methods, one file each.
 
-The package is also the function: `promptgraft.transfer(source, backbone, task, method=...)` is `promptgraft.tuning.tune.transfer`. A
-package and a function of one name would shadow each other, depending on what was imported first.
+The package is also the function: `promptgraft.transfer(source, backbone, task, method=...)` is
+`promptgraft.tuning.tune.transfer`. A package and a function of one name would shadow each other, depending on what was
+imported first.
 """
 
 import sys

@@ -13,8 +13,8 @@ from promptgraft.tuning.prompted import PromptModule
 class ProjectedPrompt(PromptModule):
     """P(p_s): one linear layer with bias over the frozen rows of a shallow source, (1, P, Ds) -> (1, P, Dt).
 
-    The paper leaves the start open. Equal widths start at the identity, so training starts from the frozen prompt; other widths start
-    at Xavier's, with a zero bias.
+    The paper leaves the start open. Equal widths start at the identity, so training starts from the frozen prompt;
+    other widths start at Xavier's, with a zero bias.
     """
 
     source: Tensor
@@ -22,7 +22,7 @@ class ProjectedPrompt(PromptModule):
     def __init__(self, source: Tensor, width: int, seed: int) -> None:
         super().__init__()
         self.register_buffer("source", source.detach().clone())
-        self.projection: nn.Linear = nn.utils.skip_init(nn.Linear, source.shape[2], width)
+        self.projection = nn.Linear(source.shape[2], width)
         with torch.no_grad():
             if source.shape[2] == width:
                 self.projection.weight.copy_(torch.eye(width))
@@ -41,8 +41,8 @@ def _build(setting: Setting) -> PromptModule:
     source = setting.sources[0]
     if source.card.prompt.layers != 1:
         raise CompatibilityError(
-            f"prompt {source.card.name!r} is deep ({source.card.prompt.layers} layers); projection carries shallow prompts. "
-            "`--method initial` takes a deep prompt of the same backbone."
+            f"prompt {source.card.name!r} is deep ({source.card.prompt.layers} layers); projection carries shallow "
+            "prompts. `--method initial` takes a deep prompt of the same backbone."
         )
     rows = live_rows(source.tensor, source.card.prompt.dead_rows)
     return ProjectedPrompt(rows, setting.backbone.info.embed_dim, setting.seed)

@@ -12,6 +12,7 @@ from promptgraft.errors import InputError
 from promptgraft.library import PromptLibrary
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Task
+from promptgraft.tasks.embedded import EmbeddedTask
 from promptgraft.transferability.base import ESTIMATORS, Evidence
 from promptgraft.transferability.patches import embedded_patches
 
@@ -19,7 +20,7 @@ from promptgraft.transferability.patches import embedded_patches
 def rank(
     library: PromptLibrary | Sequence[SoftPrompt],
     backbone: Backbone,
-    task: Task,
+    task: Task | EmbeddedTask,
     estimators: Sequence[str] = ("gap", "norm", "volume"),
     *,
     seed: int = 0,
@@ -31,7 +32,7 @@ def rank(
     Args:
         library: the prompts.
         backbone: the frozen model that a prompt would be grafted onto.
-        task: the task that a prompt would serve.
+        task: the task that a prompt would serve, embedded already or not.
         estimators: names from `ESTIMATORS`.
         seed: seeds all random draws.
 
@@ -48,11 +49,12 @@ def rank(
     named = _named(library)
     if not named:
         raise InputError("there is no prompt to rank. Add some with `promptgraft library add`.")
+    inputs = task.train if isinstance(task, EmbeddedTask) else task.train.inputs
     chosen = [ESTIMATORS[name] for name in estimators]
     evidence = Evidence(
         prompts=[_entry_rows(prompt) for _, prompt in named],
         cards=[prompt.card for _, prompt in named],
-        embed_patches=lambda: embedded_patches(backbone, task.train.inputs, seed=seed),
+        embed_patches=lambda: embedded_patches(backbone, inputs, seed=seed),
         seed=seed,
     )
     names = [name for name, _ in named]

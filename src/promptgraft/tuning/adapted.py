@@ -1,9 +1,11 @@
 """The adapted classifier: a frozen backbone, a prompt, a head, and what made them."""
 
+import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,7 +21,7 @@ from torch import Tensor
 from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.backbones.load import load_backbone
 from promptgraft.card import BackboneInfo, PromptCard, PromptInfo, Score, Section, TaskInfo, TrainingInfo
-from promptgraft.errors import CompatibilityError, PromptFileError
+from promptgraft.errors import CompatibilityError, InputError, PromptFileError
 from promptgraft.files import atomic_folder
 from promptgraft.intervals import accuracy
 from promptgraft.prompt import SoftPrompt
@@ -70,10 +71,14 @@ class Adapted:
         return self.info.task.classes
 
     def predict_proba(self, inputs: Sequence[Any]) -> NDArray[np.float64]:
-        """Class probabilities (N, C) of images, texts or pairs of texts."""
-        parts = [self._logits(tokens) for tokens in embed_inputs(self.backbone, list(inputs))]
-        logits = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
-        return np.asarray(logits.double().softmax(1).numpy())
+        """Class probabilities (N, C) of images, texts or pairs of texts.
+
+        Raises:
+            InputError: one text instead of a list of texts.
+        """
+        if isinstance(inputs, str):
+            raise InputError(f"inputs must be a list, got the text {inputs[:40]!r}. Write [text] for a single one.")
+        return self._probabilities(embed_inputs(self.backbone, inputs))
 
     def predict(self, inputs: Sequence[Any]) -> NDArray[np.str_]:
         """Names (N,) of the most probable classes."""
@@ -81,7 +86,11 @@ class Adapted:
         return names
 
     def evaluate(self, split: Split | EmbeddedSplit) -> Score:
-        """Accuracy on a split with its 95 % interval."""
+        """Accuracy on a split with its 95 % interval.
+
+        Raises:
+            InputError: the split is empty.
+        """
         return accuracy(self.probabilities(split).argmax(1) == np.asarray(split.labels))
 
     def score(self, split: Split | EmbeddedSplit) -> float:
@@ -91,13 +100,8 @@ class Adapted:
     def probabilities(self, split: Split | EmbeddedSplit) -> NDArray[np.float64]:
         """Class probabilities (N, C) of a split."""
         if isinstance(split, EmbeddedSplit):
-            logits = torch.cat([self._logits(tokens) for tokens in split.batches()])
-            return np.asarray(logits.double().softmax(1).numpy())
-        chunks = [
-            self.predict_proba([split.inputs[i] for i in range(start, min(start + 64, len(split)))])
-            for start in range(0, len(split), 64)
-        ]
-        return np.concatenate(chunks)
+            return self._probabilities(split.batches())
+        return self._probabilities(embed_inputs(self.backbone, split.inputs))
 
     def with_score(self, split: str, score: Score) -> "Adapted":
         """The same classifier with one more score in its card, such as that on the test split."""
@@ -125,17 +129,25 @@ class Adapted:
 
     def write_into(self, folder: Path) -> None:
         """Write the classifier's files into an existing folder."""
-        text = json.dumps(self.info.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+        head = save_tensors({"head.weight": self._weight.contiguous(), "head.bias": self._bias.contiguous()})
+        contents = {
+            "head": hashlib.sha256(head).hexdigest(),
+            "prompt": None if self.prompt is None else self.prompt.id,
+        }
+        document = self.info.model_dump(mode="json") | {"contents": contents}
+        text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / MODEL_FILE).write_text(text + "\n", encoding="utf-8")
-        tensors = {"head.weight": self._weight.contiguous(), "head.bias": self._bias.contiguous()}
-        (folder / HEAD_FILE).write_bytes(save_tensors(tensors))
+        (folder / HEAD_FILE).write_bytes(head)
         if self.prompt is not None:
             self.prompt.save(folder / PROMPT_FOLDER)
 
-    def _logits(self, tokens: Tokens) -> Tensor:
+    def _probabilities(self, batches: Iterator[Tokens]) -> NDArray[np.float64]:
+        logits = [torch.zeros(0, len(self.classes))]
         with torch.no_grad():
-            features = self.backbone.run(tokens, self._tensor).cpu().float()
-            return torch.addmm(self._bias, features, self._weight.T)
+            for tokens in batches:
+                features = self.backbone.run(tokens, self._tensor).cpu().float()
+                logits.append(torch.addmm(self._bias, features, self._weight.T))
+        return np.asarray(torch.cat(logits).double().softmax(1).numpy())
 
 
 def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: str = "float32") -> Adapted:
@@ -147,14 +159,21 @@ def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: 
     """
     folder = Path(folder)
     try:
-        info = AdaptedInfo.model_validate_json((folder / MODEL_FILE).read_bytes())
-        tensors = load_tensors((folder / HEAD_FILE).read_bytes())
+        document = json.loads((folder / MODEL_FILE).read_bytes())
+        if document["format_version"] > FORMAT_VERSION:
+            raise PromptFileError(f"{folder} was made by a newer promptgraft: pip install -U promptgraft.")
+        contents = document.pop("contents")
+        info = AdaptedInfo.model_validate(document)
+        data = (folder / HEAD_FILE).read_bytes()
+        if hashlib.sha256(data).hexdigest() != contents["head"]:
+            raise PromptFileError(f"{folder / HEAD_FILE} was cut or altered. Get an unaltered copy.")
+        tensors = load_tensors(data)
         head = (tensors["head.weight"].float(), tensors["head.bias"].float())
     except OSError as error:
         raise PromptFileError(
             f"{folder} holds no adapted model: {Path(str(error.filename)).name} is missing."
         ) from error
-    except (ValidationError, SafetensorError, KeyError) as error:
+    except (ValueError, SafetensorError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise PromptFileError(f"the adapted model in {folder} is damaged ({first}). Get an unaltered copy.") from error
     if head[0].shape != (len(info.task.classes), info.backbone.dim) or head[1].shape != (len(info.task.classes),):
@@ -162,8 +181,9 @@ def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: 
             f"the head in {folder} does not fit its {len(info.task.classes)} classes. Get an unaltered copy."
         )
     prompt = SoftPrompt.load(folder / PROMPT_FOLDER) if (folder / PROMPT_FOLDER).exists() else None
-    if prompt is None and info.method != "linear":
-        raise PromptFileError(f"{folder} lacks its {PROMPT_FOLDER}/ folder. Get an unaltered copy.")
+    if (None if prompt is None else prompt.id) != contents["prompt"]:
+        found = "lacks its" if prompt is None else "has another model's"
+        raise PromptFileError(f"{folder} {found} {PROMPT_FOLDER}/ folder. Get an unaltered copy.")
     return Adapted(reload_backbone(info.backbone, device=device, dtype=dtype), info, head, prompt)
 
 
@@ -171,7 +191,7 @@ def reload_backbone(info: BackboneInfo, *, device: str = "cpu", dtype: str = "fl
     """The very backbone that a card names, with the same preprocessing.
 
     Raises:
-        CompatibilityError: its weights are others than the card's.
+        CompatibilityError: its weights or its preprocessing are others than the card's.
     """
     backbone = load_backbone(
         info.name,
@@ -184,13 +204,29 @@ def reload_backbone(info: BackboneInfo, *, device: str = "cpu", dtype: str = "fl
     )
     if backbone.info.weights_sha256 != info.weights_sha256:
         raise CompatibilityError(
-            f"backbone {info.name} has other weights ({backbone.info.weights_sha256[:12]}) than the model was made with "
-            f"({info.weights_sha256[:12]}). Use the revision it was made with, or adapt again."
+            f"backbone {info.name} has other weights ({backbone.info.weights_sha256[:12]}) than the model was made "
+            f"with ({info.weights_sha256[:12]}). Use the revision it was made with, or adapt again."
         )
+    for key, said in info.preprocessing.items():
+        found = backbone.info.preprocessing.get(key)
+        if found != said and key != "tokenizer":  # transformers renames tokenizer classes
+            raise CompatibilityError(
+                f"backbone {info.name} prepares its inputs with {key}={found}, the model was made with {said}. "
+                "Use the revision it was made with, or adapt again."
+            )
     return backbone
 
 
-def adapted_from(candidate: Candidate, task: TaskInfo, name: str, scores: dict[str, Score]) -> Adapted:
+@dataclass(frozen=True)
+class Naming:
+    """What a maker says of a prompt: its name, its licence, and the command that makes it again."""
+
+    name: str
+    licence: str = "unspecified"
+    command: str | None = None
+
+
+def adapted_from(candidate: Candidate, task: TaskInfo, naming: Naming, scores: dict[str, Score]) -> Adapted:
     """The classifier that a finished candidate holds, with its card."""
     setting, backbone = candidate.setting, candidate.setting.backbone
     weight, bias = candidate.model.head.folded()
@@ -211,7 +247,7 @@ def adapted_from(candidate: Candidate, task: TaskInfo, name: str, scores: dict[s
         tensor = tensor.detach().cpu().float()
         layers, length, dim = tensor.shape
         card = PromptCard(
-            name=name,
+            name=naming.name,
             task=task,
             backbone=backbone.info,
             prompt=PromptInfo(
@@ -227,6 +263,8 @@ def adapted_from(candidate: Candidate, task: TaskInfo, name: str, scores: dict[s
             method=candidate.method.name,
             parents=tuple(source.id for source in setting.sources),
             versions=made_by,
+            licence=naming.licence,
+            command=naming.command,
         )
         prompt = SoftPrompt(tensor, card, head=head)
     info = AdaptedInfo(

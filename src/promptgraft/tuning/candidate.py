@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptgraft.card import Score
-from promptgraft.errors import CompatibilityError, TrainingError
+from promptgraft.errors import TrainingError
 from promptgraft.intervals import accuracy
 from promptgraft.tasks.embedded import EmbeddedSplit
 from promptgraft.tuning.features import frozen_features
@@ -26,8 +26,8 @@ from promptgraft.tuning.recipes import Recipe
 class Candidate:
     """A method in a setting: its model, its learning curve, and its answers on the selection split.
 
-    The head starts at the linear probe's solution on the features of the starting prompt (the recipe's `head_start`). A module
-    without anything to train is finished there: its features are constant.
+    The head starts at the linear probe's solution on the features of the starting prompt (the recipe's `head_start`).
+    A module without anything to train is finished there: its features are constant.
 
     Args:
         method: what to build.
@@ -36,7 +36,7 @@ class Candidate:
         classes: C.
         recipe: how to train.
         checkpoint: a file to resume from and to write after each epoch.
-        probe: (learning rate, weight decay) of the linear probe, instead of the grid, where there is no selection split.
+        probe: (learning rate, weight decay) of the linear probe, not a grid of them, where nothing can select.
 
     Raises:
         CompatibilityError: a source is missing or does not fit.
@@ -54,7 +54,7 @@ class Candidate:
         checkpoint: Path | None = None,
         probe: tuple[float, float] | None = None,
     ) -> None:
-        _check_sources(method, setting)
+        method.check(setting.sources)
         started = time.perf_counter()
         self.method, self.setting, self.recipe, self.val = method, setting, recipe, val
         self.status = "running"
@@ -62,7 +62,7 @@ class Candidate:
         module = method.build(setting)
         self.probe = probe
         head = self._start_head(module, classes)
-        self.model = PromptedModel(setting.backbone, module, head)
+        self.model = PromptedModel(setting.backbone, module, head).to(setting.backbone.device)
         self.parameters = self.model.parameter_count()
         self._start_seconds = time.perf_counter() - started
         self.trainer: Trainer | None = None
@@ -94,7 +94,9 @@ class Candidate:
     @property
     def source(self) -> str | None:
         """Name of the source prompt."""
-        return self.setting.sources[0].card.name if self.setting.sources else None
+        if not self.setting.sources:
+            return None
+        return self.setting.source_name or self.setting.sources[0].card.name
 
     @property
     def history(self) -> list[Epoch]:
@@ -205,14 +207,3 @@ class Candidate:
             raise TrainingError(f"{self.method.name}: {error}; are the features finite?") from error
         self.probe = grid.best[0]
         return grid.heads[0]
-
-
-def _check_sources(method: Method, setting: Setting) -> None:
-    if method.sources == "one" and len(setting.sources) != 1:
-        raise CompatibilityError(
-            f"method {method.name!r} takes exactly one source prompt, got {len(setting.sources)}. Name one prompt of a library."
-        )
-    if method.sources == "none" and setting.sources:
-        raise CompatibilityError(
-            f"method {method.name!r} takes no source prompt. `--method initial` starts from the source."
-        )

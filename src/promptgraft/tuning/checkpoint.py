@@ -43,8 +43,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
                 group, name = key.split("/", 1)
                 tensors.setdefault(group, {})[name] = file.get_tensor(key)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"checkpoint {path} is damaged ({error}). Remove it to start this run anew.") from error
+        raise damaged(path, error) from error
     return tensors, state
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The error about a checkpoint that cannot be used."""
+    return InputError(f"checkpoint {path} is damaged ({error}). Remove it to start this run anew.")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

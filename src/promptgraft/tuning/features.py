@@ -17,12 +17,12 @@ from promptgraft.tuning.prompted import PromptModule
 
 
 def frozen_features(backbone: Backbone, split: EmbeddedSplit, prompt: PromptModule) -> Tensor:
-    """Features (N, dim) of a split under a prompt as it stands: one exact forward pass, kept on disk by the module's state.
+    """Features (N, dim) of a split under a prompt as it stands: one exact forward pass, kept on disk.
 
     Args:
         backbone: the frozen model.
         split: embedded inputs.
-        prompt: evaluated without gradient.
+        prompt: evaluated without gradient. Its type and state name the file, so they must be all that it depends on.
     """
     name = content_key("features", split.key, backbone.info.pool, _digest(prompt))
     path = cache_root() / "features" / f"{name}.npy"

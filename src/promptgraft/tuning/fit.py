@@ -14,7 +14,13 @@ from torch import Tensor
 from promptgraft.errors import InputError, TrainingError
 from promptgraft.files import content_key
 from promptgraft.tasks.embedded import EmbeddedSplit
-from promptgraft.tuning.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from promptgraft.tuning.checkpoint import (
+    damaged,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from promptgraft.tuning.head import class_weights
 from promptgraft.tuning.prompted import PromptedModel
 from promptgraft.tuning.recipes import Recipe
@@ -116,7 +122,7 @@ class Trainer:
 
     def keep(self) -> None:
         """Leave the model in the state that the recipe keeps: the best epoch on the selection split, or the last."""
-        if self.kept_epoch < self.epoch:
+        if self.recipe.keep == "best" and self._best:
             self.model.load_state_dict(self._best)
         self.model.eval()
 
@@ -200,13 +206,15 @@ class Trainer:
                 f"checkpoint {path} belongs to another run. Remove it, or resume with the data, settings and versions "
                 "it was made with."
             )
-        self.model.load_state_dict(tensors["model"])
-        restore_optimizer(self._optimizer, tensors["optimizer"])
-        self.history = [Epoch(**line) for line in state["history"]]
-        self._best = tensors.get("best", {})
-        self.best_epoch = state["best_epoch"]
-        if self._best:
-            self._best_rank = (state["best_rank"][0], state["best_rank"][1])
+        try:
+            self.model.load_state_dict(tensors["model"])
+            restore_optimizer(self._optimizer, tensors["optimizer"])
+            self.history = [Epoch(**line) for line in state["history"]]
+            self._best, self.best_epoch = tensors.get("best", {}), state["best_epoch"]
+            if self._best:
+                self._best_rank = (state["best_rank"][0], state["best_rank"][1])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise damaged(path, error) from error
 
 
 def predict_logits(model: PromptedModel, split: EmbeddedSplit) -> Tensor:

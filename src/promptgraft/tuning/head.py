@@ -22,8 +22,8 @@ MOMENTUM = 0.9
 class LinearGrid:
     """What the grid found.
 
-    heads: the best head of each seed. accuracy, loss: (S, R, W) on the selection split, for S seeds, R learning rates, W weight decays;
-    a setting that diverged has accuracy -1. best: per seed, the (learning rate, weight decay) chosen.
+    heads: the best head of each seed. accuracy, loss: (S, R, W) on the selection split, for S seeds, R learning rates,
+    W weight decays; a setting that diverged has accuracy -1. best: per seed, the (learning rate, weight decay) chosen.
     """
 
     heads: tuple[Head, ...]
@@ -54,13 +54,16 @@ def fit_linear_grid(
     class_balanced: bool = False,
     label_smoothing: float = 0.0,
 ) -> LinearGrid:
-    """Train softmax regression by SGD (momentum 0.9, cosine) for every setting at once, and choose on a selection split.
+    """Train softmax regression by SGD (momentum 0.9, cosine) for every setting at once; choose on a selection split.
 
     Args:
-        features: (N, D). labels: (N,) int64.
+        features: (N, D).
+        labels: (N,) int64.
         selection: features (V, D) and labels (V,) that choose the setting: best accuracy, then lowest loss.
         classes: C.
-        learning_rates: R values. weight_decays: W values, on weights only. seeds: S values, order of the examples.
+        learning_rates: R values.
+        weight_decays: W values, on weights only.
+        seeds: S values, of the order of the examples.
         epochs: passes over the data.
         batch_size: examples per step.
         class_balanced: every class weighs the same in the loss.

@@ -1,10 +1,11 @@
 """What a method is: a name, a paper, and a function that builds a prompt module for a setting."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from promptgraft.backbones.base import Backbone
+from promptgraft.errors import CompatibilityError
 from promptgraft.prompt import SoftPrompt
 from promptgraft.registry import Registry
 from promptgraft.tasks.embedded import EmbeddedSplit
@@ -16,7 +17,7 @@ class Setting:
     """What a method may build from.
 
     train: the embedded training inputs. sources: prompts trained elsewhere. prompt_length: P of a new prompt.
-    layers: `shallow` or `deep`, for a new prompt.
+    layers: `shallow` or `deep`, for a new prompt. source_name: what a library calls the source; None for its card's.
     """
 
     backbone: Backbone
@@ -25,6 +26,7 @@ class Setting:
     layers: Literal["shallow", "deep"]
     seed: int
     sources: tuple[SoftPrompt, ...] = ()
+    source_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class Method:
     sources: Literal["none", "one"]
     start: str
     build: Callable[[Setting], PromptModule]
+
+    def check(self, sources: Sequence[SoftPrompt]) -> None:
+        """Refuse a wrong number of source prompts.
+
+        Raises:
+            CompatibilityError: says how many the method takes.
+        """
+        if self.sources == "one" and len(sources) != 1:
+            raise CompatibilityError(
+                f"method {self.name!r} takes exactly one source prompt, got {len(sources)}. Name one of a library."
+            )
+        if self.sources == "none" and sources:
+            raise CompatibilityError(
+                f"method {self.name!r} takes no source prompt. `--method initial` starts from the source."
+            )
 
 
 METHODS: Registry[Method] = Registry(

@@ -9,8 +9,8 @@ from promptgraft.backbones.base import Backbone, Tokens
 class PromptModule(nn.Module):
     """Produces a prompt: a transfer method is a module of this kind.
 
-    `forward(tokens)` returns (L, P, D), or (B, L, P, D) where the prompt depends on the input (then `input_dependent` is
-    True), or None for no prompt at all.
+    `forward(tokens)` returns (L, P, D), or (B, L, P, D) where the prompt depends on the input (then `input_dependent`
+    is True), or None for no prompt at all.
     """
 
     input_dependent = False
@@ -62,8 +62,8 @@ class FrozenPrompt(PromptModule):
 class Head(nn.Module):
     """A linear classifier on standardised features: (B, D) -> (B, C).
 
-    The mean and scale are fixed when the head is made, so one learning rate suits every backbone; `folded` gives the same map as one
-    plain linear layer.
+    The mean and scale are fixed when the head is made, so one learning rate suits every backbone; `folded` gives the
+    same map as one plain linear layer.
     """
 
     mean: Tensor

@@ -11,7 +11,7 @@ from promptgraft.progress import progress_bar
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask, embed_task
-from promptgraft.tuning.adapted import Adapted, adapted_from
+from promptgraft.tuning.adapted import Adapted, Naming, adapted_from
 from promptgraft.tuning.candidate import Candidate
 from promptgraft.tuning.method import METHODS, Setting
 from promptgraft.tuning.recipes import Recipe, resolve_recipe
@@ -31,6 +31,8 @@ def tune(
     epochs: int | None = None,
     checkpoint: str | Path | None = None,
     name: str | None = None,
+    licence: str = "unspecified",
+    command: str | None = None,
 ) -> Adapted:
     """Adapt a frozen backbone to a task by a method that needs no source prompt.
 
@@ -45,6 +47,8 @@ def tune(
         epochs: instead of the recipe's.
         checkpoint: a file that training goes on from after an interruption.
         name: of the prompt; `<modality>/<task>` if None.
+        licence: under which the prompt may be used.
+        command: that makes the prompt again, for its card.
 
     Raises:
         InputError, CompatibilityError, TrainingError: each names the thing and the cure.
@@ -59,7 +63,7 @@ def tune(
         seed=seed,
         recipe=resolve_recipe(recipe, epochs=epochs),
         checkpoint=checkpoint,
-        name=name,
+        naming=Naming(name or f"{_task(task).modality}/{_task(task).name}", licence, command),
     )
 
 
@@ -74,6 +78,8 @@ def transfer(
     epochs: int | None = None,
     checkpoint: str | Path | None = None,
     name: str | None = None,
+    licence: str = "unspecified",
+    command: str | None = None,
 ) -> Adapted:
     """Adapt a frozen backbone to a task from a prompt that was trained elsewhere.
 
@@ -89,6 +95,8 @@ def transfer(
         epochs: instead of the recipe's.
         checkpoint: a file that training goes on from after an interruption.
         name: of the prompt; `<modality>/<task>` if None.
+        licence: under which the prompt may be used.
+        command: that makes the prompt again, for its card.
 
     Raises:
         InputError, CompatibilityError, TrainingError: each names the thing and the cure.
@@ -107,8 +115,12 @@ def transfer(
         seed=seed,
         recipe=resolve_recipe(recipe, epochs=epochs),
         checkpoint=checkpoint,
-        name=name,
+        naming=Naming(name or f"{_task(task).modality}/{_task(task).name}", licence, command),
     )
+
+
+def _task(task: Task | EmbeddedTask) -> Task:
+    return task.task if isinstance(task, EmbeddedTask) else task
 
 
 def _fit(
@@ -122,19 +134,25 @@ def _fit(
     seed: int,
     recipe: Recipe,
     checkpoint: str | Path | None,
-    name: str | None,
+    naming: Naming,
 ) -> Adapted:
     if layers not in ("shallow", "deep"):
         raise InputError(f"layers must be 'shallow' or 'deep', got {layers!r}.")
     if prompt_length < 1:
         raise InputError(f"prompt_length must be at least 1, got {prompt_length}.")
     chosen = METHODS[method]
+    chosen.check(sources)
     data = task if isinstance(task, EmbeddedTask) else embed_task(backbone, task)
+    if (data.backbone.info, data.backbone.dtype) != (backbone.info, backbone.dtype):
+        raise InputError(
+            f"task {data.task.name} was embedded by backbone {data.backbone.info.name}, {backbone.info.name} is to be "
+            "adapted. Give both the same backbone."
+        )
     info = data.task.info
     candidate = Candidate(
         chosen,
         Setting(backbone, data.train, prompt_length, layers, seed, sources),
-        data.val,
+        data.val if len(data.val) else None,
         len(info.classes),
         recipe,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -144,4 +162,4 @@ def _fit(
         candidate.advance(on_epoch=lambda line: bar.advance())
     score = candidate.val_score()
     scores: dict[str, Score] = {} if score is None else {"val": score}
-    return adapted_from(candidate, info, name or f"{info.modality}/{info.name}", scores)
+    return adapted_from(candidate, info, naming, scores)

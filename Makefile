@@ -1,0 +1,35 @@
+# Everything a developer or a newcomer runs. Needs python3 (3.11 or later) and make; see README.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+# PIP_CONSTRAINT, unlike --constraint, also pins what the build itself needs.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/promptgraft packs fetch dinov2-small mnist-5k
+	@rm -rf demo-report
+	$(BIN)/promptgraft demo --out demo-report
+
+# One thread per worker: two single-threaded workers beat one two-threaded process on two cores.
+# The leading dash: packs of npm and apt are tested only where these clients are.
+test: setup
+	-$(BIN)/promptgraft packs fetch --all
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo-report build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -exec rm -rf {} +
