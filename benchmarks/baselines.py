@@ -1,6 +1,7 @@
 """The README's table: linear probe, VPT shallow, VPT deep and SPT on built-in image tasks, three seeds each.
 
-Every trial is one line of a JSONL file; trials that are in the file are not run again, so a stopped run goes on where it was.
+Every trial is one line of a JSONL file; trials that are in the file are not run again, so a stopped run goes on where it
+was.
 
     python benchmarks/baselines.py                  run what is missing, then print the table
     python benchmarks/baselines.py --table          print the table only
@@ -82,7 +83,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for task, sizes in TASKS.items():
         cells = []
         for method, layers in METHODS:
-            found = [r["test_accuracy"] for r in rows if (r["task"], r["method"], r["layers"]) == (task, method, layers)]
+            wanted = (task, method, layers)
+            found = [r["test_accuracy"] for r in rows if (r["task"], r["method"], r["layers"]) == wanted]
             if len(found) < len(SEEDS):
                 cells.append(f"({len(found)} of {len(SEEDS)} seeds)")
             else:
@@ -108,7 +110,8 @@ def main() -> None:
             row = future.result()
             file.write(json.dumps(row, sort_keys=True) + "\n")
             file.flush()
-            print(f"{' '.join(map(str, trial)):<32} test {row['test_accuracy']:.3f}  {row['seconds']:.0f} s", flush=True)
+            name = " ".join(map(str, trial))
+            print(f"{name:<32} test {row['test_accuracy']:.3f}  {row['seconds']:.0f} s", flush=True)
     print(table(done()))
 
 

@@ -32,7 +32,7 @@ def test_the_method_of_the_walk_through_works(
     assert adapted.info.method == "scaled"
     assert adapted.prompt is not None
     factors = adapted.prompt.tensor / source.tensor
-    assert factors.std(-1).max() < 1e-4 < factors.std()  # a factor for each row, and they moved
+    assert factors.std(-1).max() < 1e-4 < (factors - 1).abs().max()  # one factor for each row, and it was trained
 
 
 @pytest.mark.real

@@ -94,12 +94,15 @@ def check_output_folder(path: Path) -> None:
     """Refuse an output folder that already holds something.
 
     Raises:
-        InputError: `path` is a file, or a folder that is not empty.
+        InputError: `path` is a file, or a folder that is not empty, or stands where none can be made.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise InputError(f"output {path} exists and is not a folder. Choose another name.")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"output folder {path} exists and is not empty. Choose another name or remove it.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"output folder {path} cannot be made: {above} is not a folder to write to. Choose another.")
 
 
 def _umask() -> int:

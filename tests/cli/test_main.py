@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from promptgraft import cli
-from promptgraft.cli import app, main
+from promptgraft.cli import app
 from promptgraft.errors import PackError
 from promptgraft.library import PromptLibrary
 from promptgraft.prompt import SoftPrompt
@@ -33,26 +33,12 @@ def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 COMMANDS = dict(commands())
 
 
-@pytest.fixture(autouse=True)
-def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, folder in (("PROMPTGRAFT_CACHE", "cache"), ("PROMPTGRAFT_LIBRARY", "library")):
-        monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        return (code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def tuned(tiny_vit_folder: Path, image_folder: Path, tmp_path: Path, run: Any) -> Path:
+def tuned(tiny_vit_folder: Path, image_folder: Path, tmp_path: Path, promptgraft: Any) -> Path:
     folder = tmp_path / "first"
-    code, _, error = run("tune", image_folder, "--backbone", f"dir:{tiny_vit_folder}", "--epochs", 2, "--out", folder)
+    code, _, error = promptgraft(
+        "tune", image_folder, "--backbone", f"dir:{tiny_vit_folder}", "--epochs", 2, "--out", folder
+    )
     assert (code, error) == (0, "")
     return folder
 
@@ -67,12 +53,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_version(run: Any) -> None:
-    assert run("--version") == (0, f"promptgraft {__version__}\n", "")
+def test_version(promptgraft: Any) -> None:
+    assert promptgraft("--version") == (0, f"promptgraft {__version__}\n", "")
 
 
-def test_unknown_command_names_the_nearest(run: Any) -> None:
-    code, out, error = run("tun")
+def test_unknown_command_names_the_nearest(promptgraft: Any) -> None:
+    code, out, error = promptgraft("tun")
     assert (code, out) == (2, "")
     assert "'tune'" in error
 
@@ -87,16 +73,16 @@ def test_the_example_of_every_command_fits_a_line_and_parses(path: tuple[str, ..
     command.make_context(" ".join(path), arguments[len(path) :])  # fails on an unknown option or a missing argument
 
 
-def test_input_error_is_one_line_and_2(run: Any, tmp_path: Path) -> None:
-    code, out, error = run("tune", tmp_path / "nowhere", "--out", tmp_path / "x")
+def test_input_error_is_one_line_and_2(promptgraft: Any, tmp_path: Path) -> None:
+    code, out, error = promptgraft("tune", tmp_path / "nowhere", "--out", tmp_path / "x")
     assert (code, out) == (2, "")
     assert error == (
         f"error: data {tmp_path / 'nowhere'} does not exist. Check the path; built-in tasks are called builtin/NAME.\n"
     )
 
 
-def test_taken_output_folder_is_refused_before_any_work(run: Any, image_folder: Path) -> None:
-    code, _, error = run("tune", "builtin/nothing", "--out", image_folder)
+def test_taken_output_folder_is_refused_before_any_work(promptgraft: Any, image_folder: Path) -> None:
+    code, _, error = promptgraft("tune", "builtin/nothing", "--out", image_folder)
     assert code == 2
     assert f"output folder {image_folder} exists and is not empty" in error
 
@@ -110,27 +96,27 @@ def test_taken_output_folder_is_refused_before_any_work(run: Any, image_folder: 
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(
-    raised: BaseException, code: int, said: str, run: Any, monkeypatch: pytest.MonkeyPatch
+    raised: BaseException, code: int, said: str, promptgraft: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise raised
 
     monkeypatch.setattr("promptgraft.packs.manifest.load_manifest", fail)
-    got, out, error = run("packs", "ls")
+    got, out, error = promptgraft("packs", "ls")
     assert (got, out) == (code, "")
     assert error.startswith(said)
     assert error.count("\n") == 1
     monkeypatch.setenv("PROMPTGRAFT_TRACEBACK", "1")
-    assert ("Traceback (most recent call last)" in run("packs", "ls")[2]) == (code != 130)
+    assert ("Traceback (most recent call last)" in promptgraft("packs", "ls")[2]) == (code != 130)
 
 
-def test_warnings_are_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_are_one_line(promptgraft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn() -> dict[str, Any]:
         warnings.warn("something\nodd", UserWarning, stacklevel=1)
         return {}
 
     monkeypatch.setattr("promptgraft.packs.manifest.load_manifest", warn)
-    assert run("packs", "ls", "--json") == (0, "[]\n", "warning: something odd\n")
+    assert promptgraft("packs", "ls", "--json") == (0, "[]\n", "warning: something odd\n")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
@@ -140,16 +126,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_tune_writes_a_model_and_names_the_next_command(run: Any, tuned: Path) -> None:
+def test_tune_writes_a_model_and_names_the_next_command(promptgraft: Any, tuned: Path) -> None:
     assert SoftPrompt.load(tuned / "prompt").tensor.shape == (2, 10, 32)
-    code, out, error = run("predict", tuned, tuned.parent / "none.png")
+    code, out, error = promptgraft("predict", tuned, tuned.parent / "none.png")
     assert (code, out) == (2, "")
     assert "none.png" in error
 
 
-def test_tune_prints_accuracies(run: Any, tiny_vit_folder: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_tune_prints_accuracies(promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, tmp_path: Path) -> None:
     arguments = ["tune", image_folder, "--backbone", f"dir:{tiny_vit_folder}", "--method", "spt", "--epochs", 1]
-    code, out, error = run(*arguments, "--layers", "shallow", "--test", "--out", tmp_path / "a b")
+    code, out, error = promptgraft(*arguments, "--layers", "shallow", "--test", "--out", tmp_path / "a b")
     assert (code, error) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "photos: 40 images, 2 classes (train 28, val 6, test 6)"
@@ -158,17 +144,17 @@ def test_tune_prints_accuracies(run: Any, tiny_vit_folder: Path, image_folder: P
     assert lines[3].startswith("test accuracy ")
     assert lines[4] == f"wrote {tmp_path / 'a b'}     next: promptgraft predict '{tmp_path / 'a b'}' FILE"
     assert not list((tmp_path / "cache" / "runs").iterdir())  # the checkpoint is gone
-    code, out, _ = run(*arguments, "--json", "--out", tmp_path / "json")
+    code, out, _ = promptgraft(*arguments, "--json", "--out", tmp_path / "json")
     result = json.loads(out)
     assert (code, result["method"], result["val_accuracy"]["n"]) == (0, "spt", 6)
     assert "test_accuracy" not in result
 
 
 def test_a_stopped_run_goes_on(
-    run: Any, tiny_vit_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["tune", image_folder, "--backbone", f"dir:{tiny_vit_folder}", "--epochs", 4, "--out"]
-    assert run(*arguments, tmp_path / "whole")[0] == 0
+    assert promptgraft(*arguments, tmp_path / "whole")[0] == 0
     epoch, epochs = Trainer._epoch, []
 
     def counted(trainer: Trainer) -> float:
@@ -178,36 +164,38 @@ def test_a_stopped_run_goes_on(
         return epoch(trainer)
 
     monkeypatch.setattr(Trainer, "_epoch", counted)
-    code, _, error = run(*arguments, tmp_path / "stopped")
+    code, _, error = promptgraft(*arguments, tmp_path / "stopped")
     assert (code, error) == (130, "stopped; run the same command to go on\n")
     assert not (tmp_path / "stopped").exists()
     epochs[:] = [-1]
     monkeypatch.setattr(Trainer, "_epoch", lambda trainer: epochs.append(trainer.epoch) or epoch(trainer))
-    assert run(*arguments, tmp_path / "stopped")[0] == 0
+    assert promptgraft(*arguments, tmp_path / "stopped")[0] == 0
     assert epochs == [-1, 2, 3]
     first, second = (SoftPrompt.load(tmp_path / name / "prompt") for name in ("whole", "stopped"))
     assert (first.tensor == second.tensor).all()
 
 
-def test_transfer_from_a_folder_and_from_a_library(run: Any, tuned: Path, image_folder: Path, tmp_path: Path) -> None:
+def test_transfer_from_a_folder_and_from_a_library(
+    promptgraft: Any, tuned: Path, image_folder: Path, tmp_path: Path
+) -> None:
     backbone = ["--backbone", SoftPrompt.load(tuned / "prompt").card.backbone.name]
     arguments = [image_folder, *backbone, "--method", "frozen"]
-    assert run("transfer", tuned / "prompt", *arguments, "--out", tmp_path / "b")[0] == 0
-    assert run("library", "add", tuned, "--name", "vision/mine")[0] == 0
-    code, out, error = run("transfer", "vision/mine", *arguments, "--json", "--out", tmp_path / "c")
+    assert promptgraft("transfer", tuned / "prompt", *arguments, "--out", tmp_path / "b")[0] == 0
+    assert promptgraft("library", "add", tuned, "--name", "vision/mine")[0] == 0
+    code, out, error = promptgraft("transfer", "vision/mine", *arguments, "--json", "--out", tmp_path / "c")
     assert (code, error) == (0, "")
     assert json.loads(out)["source"] == SoftPrompt.load(tuned / "prompt").card.name
     assert SoftPrompt.load(tmp_path / "b" / "prompt").card.parents == (SoftPrompt.load(tuned / "prompt").id,)
-    code, _, error = run("transfer", "vision/min", *arguments, "--out", tmp_path / "d")
+    code, _, error = promptgraft("transfer", "vision/min", *arguments, "--out", tmp_path / "d")
     assert code == 2
     assert "Did you mean 'vision/mine'?" in error
 
 
 def test_a_prompt_of_another_width_is_refused(
-    run: Any, tiny_vit_folder: Path, image_folder: Path, make_prompt: Any, tmp_path: Path
+    promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, make_prompt: Any, tmp_path: Path
 ) -> None:
     make_prompt(dim=16).save(tmp_path / "narrow")
-    code, _, error = run(
+    code, _, error = promptgraft(
         *["transfer", tmp_path / "narrow", image_folder, "--method", "frozen"],
         *["--backbone", f"dir:{tiny_vit_folder}", "--out", tmp_path / "x"],
     )
@@ -217,13 +205,13 @@ def test_a_prompt_of_another_width_is_refused(
     assert not (tmp_path / "x").exists()
 
 
-def test_rank(run: Any, tiny_vit_folder: Path, image_folder: Path, make_prompt: Any, tmp_path: Path) -> None:
+def test_rank(promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, make_prompt: Any, tmp_path: Path) -> None:
     library = PromptLibrary(tmp_path / "prompts")
     for seed, name in enumerate(["text/a", "text/b"]):
         library.add(make_prompt(dim=32, seed=seed, name=name))
     library.add(make_prompt(dim=16, name="text/narrow"))
     arguments = ["rank", image_folder, "--library", library.folder, "--backbone", f"dir:{tiny_vit_folder}"]
-    code, out, error = run(*arguments)
+    code, out, error = promptgraft(*arguments)
     assert (code, error) == (0, "")
     lines = out.splitlines()
     assert lines[2].split() == ["prompt", "gap", "norm", "volume"]
@@ -231,18 +219,18 @@ def test_rank(run: Any, tiny_vit_folder: Path, image_folder: Path, make_prompt: 
     assert lines[6].startswith("gap has no score for text/narrow")
     best = lines[3].split()[0]
     assert lines[7] == (f"next: promptgraft transfer {best} {image_folder} --library {library.folder} --out DIR")
-    rows = json.loads(run(*arguments, "--json", "--estimators", "norm, gap")[1])
+    rows = json.loads(promptgraft(*arguments, "--json", "--estimators", "norm, gap")[1])
     assert [(row["estimator"], row["rank"]) for row in rows] == [(e, r) for e in ("norm", "gap") for r in (1, 2, 3)]
     assert [row["score"] for row in rows if row["prompt"] == "text/narrow" and row["estimator"] == "gap"] == [None]
 
 
-def test_image_size_is_for_images(run: Any, tmp_path: Path) -> None:
+def test_image_size_is_for_images(promptgraft: Any, tmp_path: Path) -> None:
     table = tmp_path / "texts.csv"
     table.write_text("text,label\n" + "".join(f"a text {n},{n % 2}\n" for n in range(40)))
-    code, _, error = run("rank", table, "--image-size", 56, "--library", tmp_path / "cache")
+    code, _, error = promptgraft("rank", table, "--image-size", 56, "--library", tmp_path / "cache")
     assert (code, "there is no library folder" in error) == (2, True)
     PromptLibrary(tmp_path / "prompts")
-    code, _, error = run("tune", table, "--image-size", 56, "--out", tmp_path / "x")
+    code, _, error = promptgraft("tune", table, "--image-size", 56, "--out", tmp_path / "x")
     assert (code, error) == (2, "error: --image-size 56 does not apply: texts holds texts. Leave it out.\n")
 
 

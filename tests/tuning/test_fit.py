@@ -297,6 +297,16 @@ def test_the_backbone_stays_as_it_was():
     assert {name for name, _ in trainer.model.named_parameters()} == {"prompt.prompt", "head.weight", "head.bias"}
 
 
+def test_every_epoch_sees_every_example_once_in_its_own_order():
+    trainer = start()
+    seen, tokens = [], trainer.train.tokens
+    trainer.train.tokens = lambda index: seen.extend(index.tolist()) or tokens(index)
+    trainer.run()
+    epochs = [tuple(seen[i : i + 20]) for i in range(0, 80, 20)]
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert len(set(epochs)) == 4
+
+
 def rates(trainer):
     """The learning rates (prompt, head) of every step."""
     seen, step = [], trainer._optimizer.step

@@ -135,7 +135,9 @@ def test_standardization():
     x = (features - mean) / scale
     torch.testing.assert_close(x.mean(0), torch.zeros(D, dtype=DOUBLE))
     torch.testing.assert_close(x.square().mean(0), torch.ones(D, dtype=DOUBLE))
-    # small columns are data, not noise
+    # a large column that differs by rounding alone is constant; small columns are data
+    rounding = 1000 + 1e-4 * torch.rand(50, 1, generator=torch.Generator().manual_seed(0))
+    assert standardization(rounding)[1].item() == 1
     assert (standardization(features * 1e-3)[1] < 0.1).all()
 
 

@@ -71,7 +71,8 @@ def race(candidates: Sequence[Candidate], epochs: int, clock: Clock, on_epoch: C
     for epoch in range(1, epochs + 1):
         for candidate in running:
             _advance(candidate, epoch, clock)
-            on_epoch(candidate)
+            if candidate.epoch >= epoch:
+                on_epoch(candidate)
         running = [candidate for candidate in running if candidate.status == "running"]
         if epoch in rungs(epochs):
             running.sort(key=lambda candidate: candidate.standing(epoch), reverse=True)

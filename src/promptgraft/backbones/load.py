@@ -1,10 +1,13 @@
 """Backbones by name: `packs/<name>`, `hf/<repository>`, `dir:<path>`."""
 
+import os
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from promptgraft.backbones.anatomy import FAMILIES
 from promptgraft.backbones.packed import quiet_transformers
@@ -57,7 +60,7 @@ def load_backbone(
         model, tokenizer, facts = _from_transformers(rest, revision)
     elif source == "dir" and rest:
         if not Path(rest).is_dir():
-            raise InputError(f"there is no folder {rest} to load a backbone from.")
+            raise InputError(f"there is no folder {rest} to load a backbone from. Check the path.")
         model, tokenizer, facts = _from_transformers(rest, None)
     else:
         raise InputError(
@@ -69,7 +72,7 @@ def load_backbone(
     anatomy = FAMILIES[family](model)
     identity = {"name": name, "source": source, "family": family, "revision": revision or facts.get("revision")}
     if anatomy.modality == "vision":
-        size = _check_size(image_size or facts.get("image_size") or anatomy.image_size, anatomy.patch_size, name)
+        size = _check_size(_first(image_size, facts.get("image_size"), anatomy.image_size), anatomy.patch_size, name)
         prepare, description = image_preparation(size, facts["mean"], facts["std"], facts["interpolation"])
         identity["image_size"] = size
     else:
@@ -104,7 +107,8 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
     """Model, tokenizer (None for vision) and preprocessing facts of a hub repository or a local folder."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPVisionModel
 
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    offline = os.environ.get("PROMPTGRAFT_OFFLINE", "0") not in ("", "0")
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
     try:
         config = AutoConfig.from_pretrained(location, **options)
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
@@ -116,7 +120,12 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
             )
         _check_weights(model, report["missing_keys"], location)
         if known.endswith("language"):
-            return model, AutoTokenizer.from_pretrained(location, **options), {"revision": revision}
+            tokenizer = AutoTokenizer.from_pretrained(location, **options)
+            if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes one up where files are missing
+                raise InputError(
+                    f"backbone {location!r} comes without a tokenizer's vocabulary. Get a whole copy of it."
+                )
+            return model, tokenizer, {"revision": revision}
         facts: dict[str, Any] = {
             "mean": IMAGENET_MEAN,
             "std": IMAGENET_STD,
@@ -132,13 +141,13 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
         facts["std"] = processor.get("image_std") or facts["std"]
         facts["interpolation"] = names.get(int(processor.get("resample", 3)), "bicubic")
         return model, None, facts
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load backbone {location!r}: {first} Check the name, the network, and that it holds safetensors "
-            "weights."
+            f"cannot load backbone {location!r}: {first.rstrip('.')}. Check the name, the network, and that it holds "
+            "safetensors weights."
         ) from error
 
 
@@ -150,6 +159,11 @@ def _check_weights(model: Any, missing: Iterable[str], location: str) -> None:
         )
     if hasattr(model, "pooler"):
         model.pooler = None
+
+
+def _first(*values: int | None) -> int | None:
+    """The first value that is given; 0 is one."""
+    return next((value for value in values if value is not None), None)
 
 
 def _check_size(size: int | None, patch: int | None, name: str) -> int:
@@ -166,9 +180,8 @@ def _check_size(size: int | None, patch: int | None, name: str) -> int:
 def _check_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {device!r} is not available: {str(error).splitlines()[0]} Try device='cpu'."
-        ) from error
+        reason = textwrap.shorten(str(error).rstrip("."), 80, placeholder=" ...")
+        raise InputError(f"device {device!r} is not available ({reason}). Choose another, such as 'cpu'.") from error
     return chosen

@@ -21,6 +21,8 @@ from promptgraft.backbones.base import Batch, Tokens
 from promptgraft.card import BackboneInfo, Pool
 from promptgraft.errors import CompatibilityError
 
+_SHALLOW_ONLY = "Only shallow prompts can be projected to another width: choose one of those."
+
 Prepare = Callable[[Sequence[Any]], Batch]
 
 
@@ -159,13 +161,14 @@ class TransformerBackbone:
         name = self._identity.get("name", "backbone")
         if layers not in (1, depth):
             raise CompatibilityError(
-                f"{what} has {layers} layers, backbone {name} takes 1 (shallow) or {depth} (deep). "
-                "`--method initial` starts a new prompt of the right depth."
+                f"{what} has {layers} layers, backbone {name} takes 1 (shallow) or {depth} (deep). No method bridges "
+                "depths: choose a shallow prompt, or one of this depth."
             )
         wanted = anatomy.embed_dim if layers == 1 else anatomy.dim
         if width != wanted:
             raise CompatibilityError(
-                f"{what} is {width} wide, backbone {name} takes {wanted}. `--method projection` bridges widths."
+                f"{what} is {width} wide, backbone {name} takes {wanted}. "
+                + ("`--method projection` bridges widths." if layers == 1 else _SHALLOW_ONLY)
             )
 
     def _place(self, prompt: Tensor | None, batch: int) -> tuple[Tensor | None, Tensor | None]:

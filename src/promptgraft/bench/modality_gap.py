@@ -39,8 +39,7 @@ def modality_gap(size: Size) -> list[Row]:
             error=relative_error(exact, literal),
             rounds=rounds,
             share=draws / total,
-            note=f"{M} prompts of {P} x {D}, {n} patches, {epochs} epochs; the baseline runs "
-            f"{draws} of the {total} draws, time scaled up, error on these",
+            note=f"{M} prompts {P} x {D}, {n} patches; baseline on {draws} of {total} draws, scaled up",
         )
 
     return [

@@ -22,6 +22,8 @@ Run = Callable[[Tokens, Tensor], Tensor]
 def training_step(name: str, size: Size, *, layers: str, length: int, tokens: int) -> Row:
     """Time forward and backward to the prompt, on a ViT-S of random weights (pocket) or a toy (smoke).
 
+    The error is the larger one of the features' and the prompt gradient's.
+
     Args:
         name: of the row.
         size: pocket: 384-d, 12 blocks, batches of 8. smoke: 16-d, 2 blocks, batches of 2.
@@ -29,7 +31,7 @@ def training_step(name: str, size: Size, *, layers: str, length: int, tokens: in
         length: P, rows of the prompt.
         tokens: T, tokens of an input, CLS included.
     """
-    dim, depth, heads, batch, rounds = (384, 12, 6, 8, 5) if size == "pocket" else (16, 2, 2, 2, 1)
+    dim, depth, heads, batch, rounds = (384, 12, 6, 8, 3) if size == "pocket" else (16, 2, 2, 2, 1)
     backbone = _random_vit(dim, depth, heads)
     generator = torch.Generator().manual_seed(0)
     embedded = Tokens(torch.randn(batch, tokens, dim, generator=generator))

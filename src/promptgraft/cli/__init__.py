@@ -48,7 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: what stands after `promptgraft`; None takes it from the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    warnings.showwarning = lambda message, *place: _say(f"warning: {printable(message)}")
+    warned: set[str] = set()
+
+    def warn(message: Warning | str) -> None:
+        line = f"warning: {printable(message)}"
+        if line not in warned:
+            warned.add(line)
+            _say(line)
+
+    warnings.showwarning = lambda message, *place: warn(message)
     try:
         code = _run(arguments)
         sys.stdout.flush()

@@ -57,7 +57,7 @@ def adapt(
 
     On a CPU images are 112 pixels wide unless --image-size says otherwise. If it is stopped, the same command goes on.
 
-    Example: promptgraft adapt builtin/orl-faces --image-size 56 --budget 2m --out faces
+    Example: promptgraft adapt builtin/orl-faces --budget 2m --out faces
     """
     from promptgraft.adapt.run import adapt as run
     from promptgraft.cli.run import announce, command_line
@@ -117,7 +117,7 @@ def show(result: dict[str, object], out: Path) -> None:
     from promptgraft.files import path_text
     from promptgraft.readme import printable
     from promptgraft.report.tables import candidates_table
-    from promptgraft.report.wording import method_name, source_name
+    from promptgraft.report.wording import method_name
 
     console = Console()
     candidates, test = result["candidates"], Score.model_validate(result["test_accuracy"])
@@ -127,11 +127,11 @@ def show(result: dict[str, object], out: Path) -> None:
     console.print()
     for candidate in candidates:
         if candidate["status"] == "failed":
-            typer.echo(printable(f"{method_name(candidate)} {source_name(candidate)} failed: {candidate['reason']}"))
+            source = f" of {candidate['source']}" if candidate["source"] else ""
+            typer.echo(printable(f"{method_name(candidate)}{source} failed: {candidate['reason']}"))
     typer.echo(printable(result["verdict"]))
-    typer.echo(
-        f"test accuracy {test.value:.3f} ({test.low:.3f} to {test.high:.3f}), measured once on {test.n} examples."
-    )
+    examples = f"{test.n} example{'s' * (test.n > 1)}"
+    typer.echo(f"test accuracy {test.value:.3f} ({test.low:.3f} to {test.high:.3f}), measured once on {examples}.")
     task = result["task"]
     assert isinstance(task, dict)
     sample = "new/*.jpg" if task["modality"] == "vision" else "new.csv"

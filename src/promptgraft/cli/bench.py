@@ -63,5 +63,6 @@ def _print(rows: list[Row]) -> None:
     Console(highlight=False).print(table([asdict(row) for row in rows], columns), soft_wrap=True)
     for row in rows:
         typer.echo(f"{row.name}: {row.note}")
-    typer.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
+    threads = torch.get_num_threads()
+    typer.echo(f"torch {torch.__version__}, {threads} thread{'' if threads == 1 else 's'}, {platform.machine()}")
     typer.echo("next: promptgraft adapt DATA --out DIR")

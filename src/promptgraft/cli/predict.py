@@ -18,9 +18,7 @@ def predict(
             help="Images and folders of them; for texts .csv, .tsv, .jsonl or .txt files, or the texts themselves.",
         ),
     ],
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what cannot be read.")
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be read.")] = False,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     as_json: Json = False,

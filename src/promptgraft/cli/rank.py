@@ -46,7 +46,7 @@ def rank(
 
     'norm' and 'volume' (of the source's training data) are the trivial baselines that a better estimator has to beat.
 
-    Example: promptgraft rank builtin/digits --library starter
+    Example: promptgraft rank builtin/orl-faces --library starter
     """
     from rich.console import Console
 

@@ -45,7 +45,7 @@ def transfer(
 ) -> None:
     """Graft a prompt that was trained elsewhere onto a backbone; if it is stopped, the same command goes on.
 
-    Example: promptgraft transfer digits/prompt builtin/mnist-5k --out mnist
+    Example: promptgraft transfer vision/digits builtin/orl-faces --out orl
     """
     from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder

@@ -49,7 +49,7 @@ def tune(
 ) -> None:
     """Tune a prompt from scratch, or a linear probe; if it is stopped, the same command goes on.
 
-    Example: promptgraft tune builtin/digits --image-size 56 --out digits
+    Example: promptgraft tune builtin/orl-faces --image-size 56 --out orl
     """
     from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder

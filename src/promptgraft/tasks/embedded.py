@@ -139,9 +139,11 @@ def embed_task(backbone: Backbone, task: Task) -> EmbeddedTask:
         InputError: the task's modality is not the backbone's.
     """
     if backbone.info.modality != task.modality:
+        nouns = {"vision": "images", "text": "texts"}
         raise InputError(
-            f"task {task.name} holds {task.modality} and backbone {backbone.info.name} takes {backbone.info.modality}."
-            " Choose a backbone of the task's modality: `promptgraft packs ls` lists them."
+            f"task {task.name} holds {nouns[task.modality]} and backbone {backbone.info.name} takes "
+            f"{nouns[backbone.info.modality]}. Choose a backbone of the task's modality: `promptgraft packs ls` lists "
+            "them."
         )
     splits = {name: getattr(task, name) for name in ("train", "val", "test")}
     labels = {name: torch.tensor(split.labels, dtype=torch.int64) for name, split in splits.items()}

@@ -40,8 +40,10 @@ def load_task(
         name: the task's name; None takes that of the source.
 
     Raises:
-        InputError: no such task or path, data that cannot be read, or sizes larger than what there is.
+        InputError: no such task or path, data that cannot be read, sizes larger than what there is, or no such seed.
     """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed}.")
     if isinstance(source, Task):
         return _part(source, {"train": n_train, "val": n_val, "test": n_test}, seed, name)
     if isinstance(source, str) and source.startswith("builtin/"):

@@ -42,7 +42,7 @@ def _build(setting: Setting) -> PromptModule:
     if source.card.prompt.layers != 1:
         raise CompatibilityError(
             f"prompt {source.card.name!r} is deep ({source.card.prompt.layers} layers); projection carries shallow "
-            "prompts. `--method initial` takes a deep prompt of the same backbone."
+            "prompts. Choose one of those, or `--method initial` where the width and the depth fit."
         )
     rows = live_rows(source.tensor, source.card.prompt.dead_rows)
     return ProjectedPrompt(rows, setting.backbone.info.embed_dim, setting.seed)

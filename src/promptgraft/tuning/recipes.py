@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from promptgraft.card import Section
 from promptgraft.errors import InputError
+from promptgraft.registry import did_you_mean
 
 
 class Recipe(Section):
@@ -58,7 +59,8 @@ def resolve_recipe(recipe: str | Recipe, **changes: object) -> Recipe:
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:
-            raise InputError(f"there is no recipe named {recipe!r}. Known: {', '.join(RECIPES)}.")
+            near = did_you_mean(recipe, list(RECIPES))
+            raise InputError(f"there is no recipe named {recipe!r}.{near} Known: {', '.join(RECIPES)}.")
         recipe = RECIPES[recipe]
     wanted = {key: value for key, value in changes.items() if value is not None}
     try:

@@ -151,7 +151,7 @@ def _fit(
     info = data.task.info
     candidate = Candidate(
         chosen,
-        Setting(backbone, data.train, prompt_length, layers, seed, sources),
+        Setting(backbone, data.train, prompt_length, layers, int(seed), sources),  # numpy's ints have no JSON
         data.val if len(data.val) else None,
         len(info.classes),
         recipe,

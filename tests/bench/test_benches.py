@@ -1,0 +1,71 @@
+"""Every bench at its smallest: ours equals the baseline, and a wrong result of ours would show. Nothing timed."""
+
+import pytest
+
+from promptgraft import transferability
+from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.bench import base
+from promptgraft.bench.base import BENCHES, compare
+from promptgraft.tuning import head
+
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_ours_equals_the_baseline(name):
+    rows = BENCHES[name]("smoke")
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        assert row.name.startswith(name)
+        assert row.error < TOLERANCE
+        assert min(row.seconds, row.baseline_seconds, row.ratio) > 0
+
+
+def wrong_run(monkeypatch):
+    run = TransformerBackbone.run
+    monkeypatch.setattr(TransformerBackbone, "run", lambda *arguments: run(*arguments) * 1.001)
+
+
+def wrong_momentum(monkeypatch):
+    monkeypatch.setattr(head, "MOMENTUM", 0.89)
+
+
+def wrong_gap(monkeypatch):
+    gap = transferability.modality_gap
+    monkeypatch.setattr(transferability, "modality_gap", lambda *a, **options: gap(*a, **options, unbiased=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("deep-prompt", wrong_run),
+        ("shallow-prompt", wrong_run),
+        ("linear-grid", wrong_momentum),
+        ("modality-gap", wrong_gap),
+    ],
+)
+def test_a_wrong_result_shows_in_the_error(name, spoil, monkeypatch):
+    spoil(monkeypatch)
+    assert max(row.error for row in BENCHES[name]("smoke")) > TOLERANCE
+
+
+def test_rounds_alternate_and_medians_are_taken(monkeypatch):
+    now, order = [0.0], []
+    monkeypatch.setattr(base.time, "perf_counter", lambda: now[0])
+
+    def work(name, durations):
+        left = iter(durations)
+
+        def run():
+            order.append(name)
+            now[0] += next(left)
+
+        return run
+
+    row = compare(
+        "x", "loop", work("ours", [9, 1, 2]), work("theirs", [9, 3, 2]), error=0.5, rounds=3, share=0.25, note="n"
+    )
+    assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert (row.seconds, row.baseline_seconds) == (2, 12)
+    assert row.ratio == 4  # of 4, 12, 4: not 12 / 2
+    assert (row.name, row.baseline, row.error, row.note) == ("x", "loop", 0.5, "n")

@@ -1,0 +1,42 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from promptgraft.bench.base import BENCHES
+from promptgraft.cli import app
+from promptgraft.errors import InputError
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["bench", *arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_table_is_plain_and_fits_100_columns() -> None:
+    lines = run("--size", "smoke").splitlines()
+    assert all(len(line) <= 100 and "…" not in line and "\x1b" not in line for line in lines)
+    assert lines[0].split()[:2] == ["bench", "baseline"]
+    assert [name for name in BENCHES if any(line.split()[0].startswith(name) for line in lines[1:])] == list(BENCHES)
+    assert lines[-1].startswith("next: promptgraft")
+
+
+def test_json_holds_the_rows_of_the_named_benches_once() -> None:
+    rows = json.loads(run("modality-gap", "linear-grid", "modality-gap", "--size", "smoke", "--json"))
+    assert [row["name"] for row in rows] == [
+        "modality-gap",
+        "modality-gap-cdist",
+        "linear-grid",
+        "linear-grid-own",
+    ]
+    assert all({"name", "ratio", "error", "seconds", "baseline"} <= set(row) for row in rows)
+
+
+def test_unknown_names_and_sizes_are_refused_before_anything_runs() -> None:
+    with pytest.raises(InputError, match=r"no bench named 'deep-promt'. Did you mean 'deep-prompt'"):
+        run("linear-grid", "deep-promt")
+    with pytest.raises(InputError, match=r"'huge' is not known.*pocket, smoke"):
+        run("--size", "huge")
