@@ -1,7 +1,7 @@
 """The README's table: linear probe, VPT shallow, VPT deep and SPT on built-in image tasks, three seeds each.
 
-Every trial is one line of a JSONL file; trials that are in the file are not run again, so a stopped run goes on where it
-was.
+Every trial is one line of a JSONL file; trials that are in the file are not run again, so a stopped run goes on where
+it was.
 
     python benchmarks/baselines.py                  run what is missing, then print the table
     python benchmarks/baselines.py --table          print the table only

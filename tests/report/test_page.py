@@ -137,6 +137,14 @@ def test_nothing_wrong_and_nothing_finished():
     assert "Wrongly classified" not in words
 
 
+def test_a_ring_marks_the_epoch_that_was_kept():
+    candidate = {**sample_result()["candidates"][0], "best_epoch": 7}
+    _, figure = figures.learning_curves([candidate], None)
+    ring = re.search(r'<circle r="8" class="kept" cx="([0-9.]+)%"', figure)
+    assert float(ring[1]) == pytest.approx(100 * 6 / 49, abs=0.01)  # epochs 1 to 50
+    assert "(kept 49)" in Reader(render_page(sample_result())).words
+
+
 def test_curves_differ_by_more_than_colour():
     candidates = [{**sample_result()["candidates"][1], "winner": index == 0} for index in range(19)]
     curves, _ = figures.learning_curves(candidates, 0.8)

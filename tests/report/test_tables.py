@@ -19,6 +19,11 @@ def test_candidates_table_marks_the_winner_and_keeps_columns():
     assert max(map(len, lines)) <= 100
 
 
+def test_the_longer_arm_of_an_interval_is_shown():
+    candidate = {"method": "linear", "val_accuracy": {"value": 1.0, "low": 0.7, "high": 1.0, "n": 9}}
+    assert "1.000 +- 0.300" in candidates_table([candidate]).plain
+
+
 def test_long_and_hostile_names_stay_in_line():
     rows = [
         {"name": "\x1b[31m" + "x" * 200 + "\n", "place": "日本語" * 30, "n": 3},

@@ -1,6 +1,5 @@
 """What a bench is: two ways to the same numbers, timed in turns, and how far the numbers differ."""
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ class Row:
     """One comparison.
 
     name: the bench's name, with what distinguishes the row. baseline: what promptgraft is compared with. seconds,
-    baseline_seconds: medians over the rounds. ratio: the median over the rounds of baseline / ours. error: the largest
+    baseline_seconds: of the round whose ratio is the median. ratio: baseline_seconds / seconds. error: the largest
     difference of the two results, relative to the largest baseline value. note: what else a reader must know.
     """
 
@@ -65,20 +64,25 @@ def compare(
         ours: one run of promptgraft's way.
         theirs: one run of the baseline.
         error: the relative difference of the two results, see `relative_error`.
-        rounds: runs of each; who goes first changes every round.
+        rounds: runs of each, an odd number; who goes first changes every round.
         share: the part of the work of `ours` that `theirs` does; its seconds are divided by it.
         note: for the reader.
     """
-    seconds: list[float] = []
-    baseline_seconds: list[float] = []
+    pairs = []
     for turn in range(rounds):
-        sides = [(ours, seconds, 1.0), (theirs, baseline_seconds, share)]
-        for work, times, part in sides if turn % 2 == 0 else reversed(sides):
-            start = time.perf_counter()
-            work()
-            times.append((time.perf_counter() - start) / part)
-    ratio = statistics.median(b / a for a, b in zip(seconds, baseline_seconds, strict=True))
-    return Row(name, baseline, statistics.median(seconds), statistics.median(baseline_seconds), ratio, error, note)
+        if turn % 2 == 0:
+            mine, other = _seconds(ours), _seconds(theirs)
+        else:
+            other, mine = _seconds(theirs), _seconds(ours)
+        pairs.append((other / share / mine, mine, other / share))
+    ratio, seconds, baseline_seconds = sorted(pairs)[rounds // 2]
+    return Row(name, baseline, seconds, baseline_seconds, ratio, error, note)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def relative_error(ours: "Tensor", theirs: "Tensor") -> float:

@@ -24,6 +24,7 @@ from promptgraft.card import BackboneInfo, PromptCard, PromptInfo, Score, Sectio
 from promptgraft.errors import CompatibilityError, InputError, PromptFileError
 from promptgraft.files import atomic_folder
 from promptgraft.intervals import accuracy
+from promptgraft.progress import progress_bar
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Split
 from promptgraft.tasks.embedded import EmbeddedSplit, embed_inputs
@@ -78,7 +79,7 @@ class Adapted:
         """
         if isinstance(inputs, str):
             raise InputError(f"inputs must be a list, got the text {inputs[:40]!r}. Write [text] for a single one.")
-        return self._probabilities(embed_inputs(self.backbone, inputs))
+        return self._probabilities(embed_inputs(self.backbone, inputs), len(inputs))
 
     def predict(self, inputs: Sequence[Any]) -> NDArray[np.str_]:
         """Names (N,) of the most probable classes."""
@@ -100,8 +101,8 @@ class Adapted:
     def probabilities(self, split: Split | EmbeddedSplit) -> NDArray[np.float64]:
         """Class probabilities (N, C) of a split."""
         if isinstance(split, EmbeddedSplit):
-            return self._probabilities(split.batches())
-        return self._probabilities(embed_inputs(self.backbone, split.inputs))
+            return self._probabilities(split.batches(), len(split))
+        return self._probabilities(embed_inputs(self.backbone, split.inputs), len(split))
 
     def with_score(self, split: str, score: Score) -> "Adapted":
         """The same classifier with one more score in its card, such as that on the test split."""
@@ -141,12 +142,14 @@ class Adapted:
         if self.prompt is not None:
             self.prompt.save(folder / PROMPT_FOLDER)
 
-    def _probabilities(self, batches: Iterator[Tokens]) -> NDArray[np.float64]:
+    def _probabilities(self, batches: Iterator[Tokens], count: int) -> NDArray[np.float64]:
         logits = [torch.zeros(0, len(self.classes))]
-        with torch.no_grad():
+        unit = "img" if self.info.task.modality == "vision" else "text"
+        with torch.no_grad(), progress_bar("predicting", count, unit) as bar:
             for tokens in batches:
                 features = self.backbone.run(tokens, self._tensor).cpu().float()
                 logits.append(torch.addmm(self._bias, features, self._weight.T))
+                bar.advance(len(tokens))
         return np.asarray(torch.cat(logits).double().softmax(1).numpy())
 
 
