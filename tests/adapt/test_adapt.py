@@ -256,6 +256,7 @@ def test_a_tiny_budget_still_gives_a_result(promptgraft, common, library, tmp_pa
         assert (candidate["status"], candidate["epochs"], candidate["val_accuracy"]) == ("stopped early", 0, None)
         assert candidate["reason"] == "the time budget ran out before it started"
     assert printed.count("stopped early") == 6
+    assert result["verdict"].endswith(" The time budget ran out for 6 candidates.")
     assert "None" not in printed
 
 

@@ -104,6 +104,12 @@ def test_missing_numbers_show_as_dashes():
     assert "Learning curves" not in words
 
 
+def test_without_an_epoch_there_is_no_curve():
+    start = {"epoch": 0, "train_loss": None, "val_accuracy": 0.8, "val_loss": 0.5}
+    candidates = [{**candidate, "history": [start]} for candidate in sample_result()["candidates"]]
+    assert figures.learning_curves(candidates, 0.8) == ([], "")
+
+
 def test_missing_values_break_a_curve_and_leave_the_rest():
     result = sample_result()
     history = result["candidates"][1]["history"]

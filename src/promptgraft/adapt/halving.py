@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from promptgraft.errors import TrainingError
 from promptgraft.tuning.candidate import Candidate
 
+OUT_OF_TIME = "the time budget ran out"
+"""How the reason begins of a candidate that was stopped for lack of time."""
+
 
 class Clock:
     """Time left of a budget; without a budget there is always time.
@@ -87,7 +90,7 @@ def _advance(candidate: Candidate, epoch: int, clock: Clock) -> None:
     if candidate.epoch > epoch:
         return
     if candidate.epoch < epoch and not clock.allows(candidate):
-        candidate.stop("stopped early", f"the time budget ran out after {_epochs(candidate.epoch)}")
+        candidate.stop("stopped early", f"{OUT_OF_TIME} after {_epochs(candidate.epoch)}")
         return
     try:
         candidate.advance(epoch)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from promptgraft.adapt.halving import OUT_OF_TIME
 from promptgraft.adapt.plan import LeftOut, Ranking
 from promptgraft.adapt.verdict import verdict
 from promptgraft.backbones.base import Backbone
@@ -19,7 +20,7 @@ from promptgraft.tuning.adapted import versions
 from promptgraft.tuning.candidate import Candidate
 
 SHOWN_ERRORS = 40
-EVIDENCE = "no transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding"
+EVIDENCE = "No transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding."
 
 
 def build_result(
@@ -47,6 +48,10 @@ def build_result(
         record: what else made the result: recipe, seed, budget, command, seconds.
     """
     linear = candidates[0]
+    rows = [
+        *(_row(candidate, candidate is winner, differences.get(candidate)) for candidate in candidates),
+        *map(_left_out_row, left_out),
+    ]
     return {
         "format_version": 1,
         "promptgraft": versions()["promptgraft"],
@@ -63,11 +68,8 @@ def build_result(
         "val_accuracy": _dump(winner.val_score()),
         "test_accuracy": _dump(accuracy(probabilities.argmax(1) == task.test.labels)),
         "linear_probe": {"val_accuracy": _dump(linear.val_score())},
-        "verdict": verdict(winner, linear, candidates),
-        "candidates": [
-            *(_row(candidate, candidate is winner, differences.get(candidate)) for candidate in candidates),
-            *map(_left_out_row, left_out),
-        ],
+        "verdict": verdict(winner, linear, candidates) + _cut_short(rows),
+        "candidates": rows,
         "ranking": [] if ranking is None else ranking.rows(),
         "ranking_evidence": None if ranking is None else EVIDENCE,
         "confusion": _confusion(probabilities, task),
@@ -96,6 +98,12 @@ def _row(candidate: Candidate, winner: bool, difference: Score | None) -> dict[s
         "history": history,
         "winner": winner,
     }
+
+
+def _cut_short(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A closing sentence where the race was not run to its end."""
+    count = sum(OUT_OF_TIME in (row["reason"] or "") for row in rows)
+    return f" {OUT_OF_TIME.capitalize()} for {count} candidate{'s' * (count > 1)}." if count else ""
 
 
 def _left_out_row(left_out: LeftOut) -> dict[str, Any]:

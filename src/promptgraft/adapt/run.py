@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from promptgraft.adapt.halving import Clock, race, steps
+from promptgraft.adapt.halving import OUT_OF_TIME, Clock, race, steps
 from promptgraft.adapt.plan import LeftOut, Plan, plan_candidates, rank_library
 from promptgraft.adapt.result import build_result
 from promptgraft.backbones.base import Backbone
@@ -166,7 +166,7 @@ def _start(
             path = checkpoints / f"{number}-{plan.method}.safetensors"
             method, classes = METHODS[plan.method], len(data.task.classes)
             if number and not clock.has(pass_seconds):
-                left_out.append(LeftOut(plan, "stopped early", "the time budget ran out before it started"))
+                left_out.append(LeftOut(plan, "stopped early", f"{OUT_OF_TIME} before it started"))
             else:
                 try:
                     candidates.append(Candidate(method, own, data.val, classes, recipe, checkpoint=path))
@@ -204,7 +204,7 @@ def _forward_seconds(data: EmbeddedTask) -> float:
     with torch.no_grad():
         data.backbone.run(tokens)
         started = time.perf_counter()
-        data.backbone.run(tokens)
+        data.backbone.run(tokens).cpu()  # waits for the device
     return (time.perf_counter() - started) / len(tokens)
 
 

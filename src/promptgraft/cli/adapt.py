@@ -74,7 +74,6 @@ def adapt(
         data,
         backbone,
         image_size=image_size,
-        small_images=device == "cpu",
         device=device,
         dtype=dtype,
         seed=seed,

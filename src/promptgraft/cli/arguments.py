@@ -68,7 +68,6 @@ def open_data(
     backbone: str | None,
     *,
     image_size: int | None,
-    small_images: bool,
     device: str,
     dtype: str,
     **options: Any,
@@ -79,7 +78,6 @@ def open_data(
         data: what `load_task` takes as its source.
         backbone: what `load_backbone` takes; None for the default of the task's modality.
         image_size: pixels; only for images.
-        small_images: where `image_size` is None, take at most `SMALL` pixels: what a CPU can train on.
         device: where the model runs.
         dtype: in what precision.
         **options: `n_train`, `n_val`, `n_test`, `seed` and `skip_bad` of `load_task`.
@@ -96,7 +94,7 @@ def open_data(
     name = backbone or DEFAULT_BACKBONES[task.modality]
     model = load_backbone(name, image_size=image_size, device=device, dtype=dtype)
     info = model.info
-    if small_images and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:
+    if device == "cpu" and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:
         side = max(SMALL // info.patch_size, 1) * info.patch_size
         model = load_backbone(name, image_size=side, device=device, dtype=dtype)
     return task, model

@@ -60,7 +60,6 @@ def rank(
         data,
         backbone,
         image_size=image_size,
-        small_images=device == "cpu",
         device=device,
         dtype=dtype,
         seed=seed,

@@ -58,7 +58,6 @@ def transfer(
         data,
         backbone,
         image_size=image_size,
-        small_images=device == "cpu",
         device=device,
         dtype=dtype,
         seed=seed,

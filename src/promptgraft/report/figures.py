@@ -91,13 +91,15 @@ def interval(accuracy: Mapping[str, Any] | None, label: str) -> Markup:
 
 
 def learning_curves(candidates: Sequence[Mapping[str, Any]], linear: float | None) -> tuple[list[Curve], Markup]:
-    """Validation accuracy after each epoch, one line per candidate that has a history.
+    """Validation accuracy after each epoch, one line per candidate that has trained.
 
     Returns:
-        the legend's entries in the order of `candidates`, and the figure (empty where nothing has a history).
+        the legend's entries in the order of `candidates`, and the figure (empty where nothing has trained).
     """
     paths = [(candidate, _history(candidate)) for candidate in candidates]
-    paths = [(candidate, path) for candidate, path in paths if any(value is not None for _, value in path)]
+    paths = [
+        (candidate, path) for candidate, path in paths if any(value is not None and epoch for epoch, value in path)
+    ]
     if not paths:
         return [], Markup("")
     axis = accuracy_axis([linear, *(value for _, path in paths for _, value in path)])

@@ -176,7 +176,7 @@ class Candidate:
     def _constant_logits(self, split: EmbeddedSplit) -> Tensor:
         with torch.no_grad():
             logits: Tensor = self.model.head(frozen_features(self.setting.backbone, split, self.model.prompt))
-        return logits
+        return logits.cpu()
 
     def _start_head(self, module: Any, classes: int) -> Head:
         backbone, train = self.setting.backbone, self.setting.train
