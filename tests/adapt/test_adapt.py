@@ -137,6 +137,20 @@ def test_equal_seeds_give_equal_results(promptgraft, common, tmp_path, monkeypat
     assert (folders[0] / "head.safetensors").read_bytes() == (folders[1] / "head.safetensors").read_bytes()
 
 
+def test_the_recipe_of_the_paper(promptgraft, common, tmp_path, monkeypatch):
+    choose(monkeypatch, "vpt", "deep")
+    code, _, error = promptgraft(*common, "--recipe", "paper", "--out", tmp_path / "out")
+    assert (code, error) == (0, "")
+    result = result_of(tmp_path / "out")
+    assert (result["recipe"]["optimizer"], result["recipe"]["head_start"], result["recipe"]["epochs"]) == (
+        "sgd",
+        "random",
+        4,
+    )
+    assert all(c["best_epoch"] == c["epochs"] for c in result["candidates"])  # the last epoch is kept
+    assert load_adapted(tmp_path / "out").info.training.epochs == result["candidates"][2]["epochs"]
+
+
 def test_a_linear_winner_has_no_prompt(promptgraft, common, tmp_path, monkeypatch):
     choose(monkeypatch, "linear")
     out = tmp_path / "out"
@@ -320,6 +334,7 @@ def test_json_is_all_that_is_printed(promptgraft, common, library, tmp_path):
 def test_a_pipe_gets_plain_text(common, tmp_path, monkeypatch):
     for variable, value in (("CACHE", tmp_path / "cache"), ("LIBRARY", tmp_path / "library"), ("OFFLINE", 1)):
         monkeypatch.setenv(f"PROMPTGRAFT_{variable}", str(value))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "an out"
     words = [sys.executable, "-c", "import sys; from promptgraft.cli import main; sys.exit(main())"]
     done = subprocess.run([*words, *map(str, common), "--out", out], capture_output=True, text=True, check=False)

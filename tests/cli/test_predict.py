@@ -246,8 +246,9 @@ def test_hostile_file_names_reach_no_terminal(promptgraft, answers, images, imag
     assert all(letter.isprintable() for letter in error.rstrip("\n"))
 
 
-def test_names_that_are_no_unicode(images, image_folder, tiny_vit_folder, tmp_path):
+def test_names_that_are_no_unicode(images, image_folder, tiny_vit_folder, tmp_path, monkeypatch):
     """A file and a class named in Latin-1: through the whole of it, in a process of its own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     data = os.fsencode(tmp_path) + b"/caf\xe9"
     try:
         Path(os.fsdecode(data + b"/\xe9t\xe9")).mkdir(parents=True)
