@@ -149,7 +149,8 @@ trainer.run(on_epoch=lambda line: print(line.epoch, flush=True))
 def test_a_killed_process_is_resumed(tmp_path):
     path = tmp_path / "run.safetensors"
     script = CHILD.format(tests=str(Path(__file__).parents[1]), path=str(path))
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=one_thread)
     for line in child.stdout:
         if line.strip().isdigit() and int(line) >= 3:
             os.kill(child.pid, signal.SIGKILL)
