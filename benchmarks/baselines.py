@@ -91,7 +91,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 cells.append(f"{100 * statistics.mean(found):.1f} ± {100 * statistics.stdev(found):.1f}")
         lines.append(f"| {task} | {' / '.join(map(str, sizes.values()))} | {' | '.join(cells)} |")
     seconds = sum(row["seconds"] for row in rows)
-    lines.append(f"\n{len(rows)} trials, {seconds / 60:.0f} CPU-minutes of tuning on one thread each.")
+    lines.append(f"\n{len(rows)} trials, {seconds / 60:.0f} minutes of tuning in all, each on one thread.")
     return "\n".join(lines)
 
 
