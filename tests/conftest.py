@@ -111,11 +111,13 @@ def tiny_bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def promptgraft(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run a command with cache and library in `tmp_path`: (exit code, standard output, standard error)."""
+    """Run a command with cache and libraries in `tmp_path`: (exit code, standard output, standard error)."""
     from promptgraft.cli import main
+    from promptgraft.library import PromptLibrary
 
     for variable, value in (("CACHE", tmp_path / "cache"), ("LIBRARY", tmp_path / "library"), ("OFFLINE", 1)):
         monkeypatch.setenv(f"PROMPTGRAFT_{variable}", str(value))
+    monkeypatch.setattr("promptgraft.library.starter", lambda: PromptLibrary(tmp_path / "starter", read_only=True))
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -230,8 +230,9 @@ HOSTILE = ["new\nline.png", "\x1b[31mred\x1b[0m.png", "\u202egnp.dlo.png", "[bol
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_file_names_reach_no_terminal(promptgraft, answers, images, image_folder, tmp_path, name):
-    path = tmp_path / name
+def test_hostile_file_names_reach_no_terminal(promptgraft, answers, images, image_folder, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # a short path, which the table shows whole
+    path = Path(name)
     path.write_bytes((image_folder / "dark" / "00.png").read_bytes())
     code, printed, error = promptgraft("predict", images, path)
     assert (code, error) == (0, "")
