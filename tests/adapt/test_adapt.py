@@ -85,15 +85,15 @@ def test_a_run_writes_its_folder(promptgraft, common, tmp_path, monkeypatch):
     assert_accuracy(result["val_accuracy"], 9)
     assert [(c["method"], c["layers"]) for c in result["candidates"]] == [
         ("linear", None),
-        ("vpt", "shallow"),
         ("vpt", "deep"),
         ("spt", "deep"),
+        ("vpt", "shallow"),
     ]
     for candidate in result["candidates"]:
         assert_accuracy(candidate["val_accuracy"], 9)
         assert candidate["status"] in ("finished", "stopped early")
         assert candidate["best_epoch"] <= candidate["epochs"] <= 4
-    assert [c["winner"] for c in result["candidates"]] == [False, False, True, False]
+    assert [c["winner"] for c in result["candidates"]] == [False, True, False, False]
     assert sum(map(sum, result["confusion"]["matrix"])) == 9
     assert len(result["errors"]) == 9 - np.trace(result["confusion"]["matrix"])
     assert (result["method"], result["layers"], result["source"]) == ("vpt", "deep", None)
@@ -148,7 +148,7 @@ def test_the_recipe_of_the_paper(promptgraft, common, tmp_path, monkeypatch):
         4,
     )
     assert all(c["best_epoch"] == c["epochs"] for c in result["candidates"])  # the last epoch is kept
-    assert load_adapted(tmp_path / "out").info.training.epochs == result["candidates"][2]["epochs"]
+    assert load_adapted(tmp_path / "out").info.training.epochs == result["candidates"][1]["epochs"]
 
 
 def test_a_linear_winner_has_no_prompt(promptgraft, common, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ def test_demo_adapts_to_a_built_in_task(promptgraft, tmp_path, monkeypatch):
     assert printed.split() == ["report", str(tmp_path / "demo" / "report.html")]
     (call,) = calls
     assert call.arguments["data"].removeprefix("builtin/") in BUILTIN
-    assert (call.arguments["out"], call.arguments["budget"]) == (tmp_path / "demo", "2m")
+    assert (call.arguments["out"], call.arguments["budget"]) == (tmp_path / "demo", "3m")
     assert call.arguments["image_size"] % 14 == 0
     promptgraft("demo")
     assert calls[1].arguments["out"] == Path("demo-report")

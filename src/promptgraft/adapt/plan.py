@@ -15,9 +15,9 @@ from promptgraft.transferability.ranking import rank
 ESTIMATORS = ("gap", "norm", "volume")
 FROM_SCRATCH: tuple[tuple[str, Literal["shallow", "deep"]], ...] = (
     ("linear", "shallow"),
-    ("vpt", "shallow"),
-    ("vpt", "deep"),
+    ("vpt", "deep"),  # deep prompts are cheaper to train than shallow ones, so they come first where time is short
     ("spt", "deep"),
+    ("vpt", "shallow"),
 )
 
 
