@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 from promptgraft.cli.packs import app
 from promptgraft.errors import InputError, PackError
 from promptgraft.packs.manifest import load_manifest
+from promptgraft.tasks.packed import BUILTIN
 
 
 @pytest.fixture
@@ -28,7 +30,9 @@ def run(*arguments: str) -> str:
 def test_ls_prints_an_aligned_plain_table(cache: Path) -> None:
     lines = run("ls").splitlines()
     assert all(len(line) <= 100 and "…" not in line and "\x1b" not in line for line in lines)
-    assert [line.split()[0] for line in lines[1:-1]] == list(load_manifest())
+    end = lines.index("")
+    assert [line.split()[0] for line in lines[1:end]] == list(load_manifest())
+    assert re.findall(r"builtin/([\w-]+)", " ".join(lines[end:])) == list(BUILTIN)
 
 
 def test_ls_json_says_what_is_cached(cache: Path) -> None:

@@ -1,6 +1,7 @@
 """`promptgraft packs`: list, fetch and check the pinned archives."""
 
 import json
+import textwrap
 from dataclasses import asdict
 from typing import Annotated
 
@@ -15,7 +16,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("ls")
 def ls(as_json: JsonOption = False) -> None:
-    """List all packs, and which of them are in the cache.
+    """List all packs, which of them are in the cache, and the tasks that are built on them.
 
     Example: promptgraft packs ls
     """
@@ -24,6 +25,7 @@ def ls(as_json: JsonOption = False) -> None:
 
     from promptgraft.packs.fetch import archive_path
     from promptgraft.packs.manifest import load_manifest
+    from promptgraft.tasks.packed import BUILTIN
 
     packs = load_manifest()
     cached = {name: all(archive_path(a).is_file() for a in pack.archives) for name, pack in packs.items()}
@@ -45,6 +47,8 @@ def ls(as_json: JsonOption = False) -> None:
     if not console.is_terminal:
         console.width = 100
     console.print(table)
+    tasks = textwrap.fill(", ".join(f"builtin/{name}" for name in BUILTIN), 100, break_on_hyphens=False)
+    typer.echo(f"\nbuilt-in tasks, fetched when first used:\n{tasks}\n")
     typer.echo("next: promptgraft packs fetch NAME")
 
 
