@@ -73,6 +73,7 @@ def prompt_readme(card: "PromptCard", identity: str) -> str:
         "",
         "```python",
         "import promptgraft as pg",
+        "",
         f"backbone = pg.load_backbone({_literal(backbone.name)}{size})",
         'prompt = pg.SoftPrompt.load("path/to/this/folder")',
         'adapted = pg.transfer(prompt, backbone, pg.load_task("path/to/your/data"), method="initial")',
