@@ -79,7 +79,10 @@ class PromptInfo(Section):
 
 
 class TrainingInfo(Section):
-    """How the prompt was trained and what it reached (scores by split name, such as "val")."""
+    """How the prompt was trained and what it reached (scores by split name, such as "val").
+
+    dtype: the precision that the backbone ran in; None where it was not recorded.
+    """
 
     recipe: dict[str, Any]
     seed: int
@@ -87,6 +90,7 @@ class TrainingInfo(Section):
     scores: dict[str, Score] = Field(default_factory=dict)
     seconds: float
     device: str
+    dtype: str | None = None
 
 
 class PromptCard(Section):

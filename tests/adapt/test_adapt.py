@@ -25,6 +25,7 @@ KEYS = {
     *(
         "versions",
         "device",
+        "dtype",
         "created",
         "recipe",
         "prompt_length",
@@ -97,6 +98,7 @@ def test_a_run_writes_its_folder(promptgraft, common, tmp_path, monkeypatch):
     assert sum(map(sum, result["confusion"]["matrix"])) == 9
     assert len(result["errors"]) == 9 - np.trace(result["confusion"]["matrix"])
     assert (result["method"], result["layers"], result["source"]) == ("vpt", "deep", None)
+    assert result["dtype"] == load_adapted(out).prompt.card.training.dtype == "float32"
     assert not list((tmp_path / "cache" / "runs").iterdir())  # no checkpoint stays
 
     lines = printed.splitlines()

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import transformers
 from safetensors.torch import load_file, save_file
 
 from promptgraft.backbones.load import load_backbone
@@ -23,3 +24,17 @@ def test_a_folder_that_lacks_weights_is_refused(tiny_vit_folder: Path, tmp_path:
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"comes without the weights .*layernorm_after\.weight"):
         load_backbone(f"dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("asked", [None, "main"])
+def test_a_hub_model_is_remembered_by_its_commit(tiny_vit_folder, monkeypatch, asked):
+    real = transformers.AutoConfig.from_pretrained
+
+    def from_hub(*arguments, **options):
+        config = real(*arguments, **options)
+        if not isinstance(config, tuple):  # transformers asks again for itself, with the unused options
+            config._commit_hash = "c0ffee"
+        return config
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", from_hub)
+    assert load_backbone(f"hf/{tiny_vit_folder}", revision=asked).info.revision == "c0ffee"

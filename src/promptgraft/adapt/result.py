@@ -76,6 +76,7 @@ def build_result(
         "errors": _errors(probabilities, task),
         "versions": versions(),
         "device": str(backbone.device),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **record,
     }

@@ -70,7 +70,7 @@ def load_backbone(
     model = model.base_model  # without a language-modelling head
     family = model.config.model_type
     anatomy = FAMILIES[family](model)
-    identity = {"name": name, "source": source, "family": family, "revision": revision or facts.get("revision")}
+    identity = {"name": name, "source": source, "family": family, "revision": facts.get("revision") or revision}
     if anatomy.modality == "vision":
         size = _check_size(_first(image_size, facts.get("image_size"), anatomy.image_size), anatomy.patch_size, name)
         prepare, description = image_preparation(size, facts["mean"], facts["std"], facts["interpolation"])
@@ -111,6 +111,7 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
     try:
         config = AutoConfig.from_pretrained(location, **options)
+        commit = getattr(config, "_commit_hash", None)  # of a hub repository: a branch may move on, a commit does not
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
         known = FAMILIES[family].__module__
         loader = CLIPVisionModel if family == "clip_vision_model" else AutoModel
@@ -125,12 +126,12 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
                 raise InputError(
                     f"backbone {location!r} comes without a tokenizer's vocabulary. Get a whole copy of it."
                 )
-            return model, tokenizer, {"revision": revision}
+            return model, tokenizer, {"revision": commit}
         facts: dict[str, Any] = {
             "mean": IMAGENET_MEAN,
             "std": IMAGENET_STD,
             "interpolation": "bicubic",
-            "revision": getattr(config, "_commit_hash", None),
+            "revision": commit,
         }
         try:
             processor = AutoImageProcessor.from_pretrained(location, use_fast=False, **options).to_dict()

@@ -187,6 +187,7 @@ def _provenance(result: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, st
         "budget": "none" if budget is None else wording.duration(budget),
         "took": wording.duration(result.get("seconds")),
         "device": result.get("device"),
+        "precision": result.get("dtype"),
     }
     task = {key: value for key, value in result["task"].items() if key not in ("classes", "notes")}
     sections = {

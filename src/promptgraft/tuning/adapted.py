@@ -106,7 +106,8 @@ class Adapted:
 
     def with_score(self, split: str, score: Score) -> "Adapted":
         """The same classifier with one more score in its card, such as that on the test split."""
-        training = _with_score(self.info.training, split, score)
+        known = self.info.training
+        training = known.model_copy(update={"scores": {**known.scores, split: score}})
         prompt = self.prompt
         if prompt is not None and prompt.card.training is not None:
             prompt = SoftPrompt(
@@ -241,6 +242,7 @@ def adapted_from(candidate: Candidate, task: TaskInfo, naming: Naming, scores: d
         scores=scores,
         seconds=round(candidate.seconds, 3),
         device=str(backbone.device),
+        dtype=str(backbone.dtype).removeprefix("torch."),
     )
     made_by = versions()
     prompt: SoftPrompt | None = None
@@ -280,10 +282,6 @@ def adapted_from(candidate: Candidate, task: TaskInfo, naming: Naming, scores: d
         versions=made_by,
     )
     return Adapted(backbone, info, head, prompt)
-
-
-def _with_score(training: TrainingInfo, split: str, score: Score) -> TrainingInfo:
-    return training.model_copy(update={"scores": {**training.scores, split: score}})
 
 
 def versions() -> dict[str, str]:

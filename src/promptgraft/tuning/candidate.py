@@ -32,7 +32,7 @@ class Candidate:
     Args:
         method: what to build.
         setting: with what.
-        val: the selection split; None trains for `stop_at` epochs and keeps the last (the final fit on all data).
+        val: the selection split; None trains as far as asked and keeps the last epoch (the final fit).
         classes: C.
         recipe: how to train.
         checkpoint: a file to resume from and to write after each epoch.
