@@ -11,4 +11,5 @@ frozen = Method(
     sources="one",
     start="source",
     build=lambda setting: FrozenPrompt(fitting_source(setting)),
+    head_only=True,
 )

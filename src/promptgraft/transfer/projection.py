@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from promptgraft.backbones.base import Tokens
+from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.errors import CompatibilityError
 from promptgraft.transfer.sources import live_rows
 from promptgraft.tuning.method import Method, Setting
@@ -37,13 +37,17 @@ class ProjectedPrompt(PromptModule):
         return projected
 
 
+def _fits(backbone: Backbone, layers: int, width: int, what: str) -> None:
+    if layers != 1:
+        raise CompatibilityError(
+            f"{what} is deep ({layers} layers); projection carries shallow prompts. Choose one of those, or `--method "
+            "initial` where the width and the depth fit."
+        )
+
+
 def _build(setting: Setting) -> PromptModule:
     source = setting.sources[0]
-    if source.card.prompt.layers != 1:
-        raise CompatibilityError(
-            f"prompt {source.card.name!r} is deep ({source.card.prompt.layers} layers); projection carries shallow "
-            "prompts. Choose one of those, or `--method initial` where the width and the depth fit."
-        )
+    _fits(setting.backbone, source.card.prompt.layers, source.card.prompt.dim, f"prompt {source.card.name!r}")
     rows = live_rows(source.tensor, source.card.prompt.dead_rows)
     return ProjectedPrompt(rows, setting.backbone.info.embed_dim, setting.seed)
 
@@ -55,4 +59,5 @@ projection = Method(
     sources="one",
     start="source",
     build=_build,
+    fits=_fits,
 )

@@ -162,7 +162,7 @@ class Candidate:
             self.trainer.keep()
         self.status = "finished"
         if self.val is not None:
-            logits = predict_logits(self.model, self.val) if self.trainer else self._constant_logits(self.val)
+            logits = self.logits(self.val)
             labels = self.val.labels
             loss = torch.nn.functional.cross_entropy(logits, labels).item()
             self.val_correct: NDArray[np.bool_] = (logits.argmax(1) == labels).numpy()
@@ -173,7 +173,10 @@ class Candidate:
         correct = getattr(self, "val_correct", None)
         return None if correct is None else accuracy(correct)
 
-    def _constant_logits(self, split: EmbeddedSplit) -> Tensor:
+    def logits(self, split: EmbeddedSplit) -> Tensor:
+        """Logits (N, C) of a split as the model stands, on the CPU; constant features come from the cache."""
+        if self.trainer is not None:
+            return predict_logits(self.model, split)
         with torch.no_grad():
             logits: Tensor = self.model.head(frozen_features(self.setting.backbone, split, self.model.prompt))
         return logits.cpu()

@@ -29,12 +29,24 @@ class Setting:
     source_name: str | None = None
 
 
+def fits_unchanged(backbone: Backbone, layers: int, width: int, what: str) -> None:
+    """Whether a source can be used as it is: it needs a backbone of its own width and depth.
+
+    Raises:
+        CompatibilityError: names the method that bridges them.
+    """
+    backbone.check(layers, width, what)
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to get an adapted classifier.
 
     summary: half a line for a table. paper: a link. sources: how many prompts trained elsewhere it takes.
-    build: makes the prompt module. start: in words, where its prompt starts.
+    build: makes the prompt module. start: in words, where its prompt starts. head_only: nothing but the head is
+    trained. fits: raises `CompatibilityError` where a source of so many layers and this width does not fit a backbone;
+    the last argument is what the message calls it. version: raised whenever its results change, so that results of an
+    earlier one are not taken for them.
     """
 
     name: str
@@ -43,6 +55,9 @@ class Method:
     sources: Literal["none", "one"]
     start: str
     build: Callable[[Setting], PromptModule]
+    head_only: bool = False
+    fits: Callable[[Backbone, int, int, str], None] = fits_unchanged
+    version: int = 1
 
     def check(self, sources: Sequence[SoftPrompt]) -> None:
         """Refuse a wrong number of source prompts.

@@ -29,6 +29,7 @@ linear = Method(
     sources="none",
     start="-",
     build=lambda setting: NoPrompt(),
+    head_only=True,
 )
 
 vpt = Method(
