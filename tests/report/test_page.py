@@ -1,47 +1,15 @@
 import math
 import re
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+from reading import Reader
 from sample_result import BIRDS, sample_result
 
 from promptgraft.report import figures
 from promptgraft.report.page import render_page, write_report
+from promptgraft.report.svg import accuracy_axis
 from promptgraft.report.thumbnail import thumbnail
-
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Reader(HTMLParser):
-    """Fails on tags that do not nest, and keeps text, tags and attributes."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.text, self.tags, self.attributes = [], [], [], []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.extend((tag, name, value) for name, value in attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    @property
-    def words(self):
-        return re.sub(r"\s+", " ", "".join(self.text))
 
 
 def test_page_says_what_happened():
@@ -174,7 +142,7 @@ def test_confusion_keeps_counts_where_they_fit_and_thins_labels_where_not():
     [([0.771, 0.93], 0.75, 0.95), ([1.0], 0.995, 1.0), ([0.0, 1.0], 0.0, 1.0), ([], 0.0, 1.0)],
 )
 def test_axis_is_round_and_covers(values, low, high):
-    axis = figures.accuracy_axis(values)
+    axis = accuracy_axis(values)
     assert (axis.low, axis.high) == (pytest.approx(low), pytest.approx(high))
     assert axis.ticks[0] == pytest.approx(axis.low)
     assert axis.ticks[-1] == pytest.approx(axis.high)

@@ -1,15 +1,13 @@
 """The report of `promptgraft adapt`: result dict -> jinja -> one self-contained HTML file."""
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader
-
 from promptgraft.files import write_atomic
 from promptgraft.report import figures, wording
+from promptgraft.report.templating import render
 from promptgraft.report.thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -45,14 +43,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, images: "Mapping[str,
 
 def render_page(result: Mapping[str, Any]) -> str:
     """Render the content of `result.json` as one HTML page that needs no network and no other file."""
-    # undefined names stay lenient: a key that an older result.json lacks must not cost the whole report
-    environment = Environment(
-        loader=PackageLoader("promptgraft.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    for name in ("percent", "span", "points", "compact", "duration", "method_name", "source_name", "score"):
-        environment.filters[name] = getattr(wording, name)
-    environment.filters |= {"sort_key": _sort_key, "shell": shlex.quote}
-    return environment.get_template("adapt.html.j2").render(_view(result))
+    return render("adapt.html.j2", _view(result))
 
 
 def _view(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +55,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
     vision = result["task"].get("modality") != "text"
     return {
         "result": result,
+        "made": result,
         "task": result["task"],
         "item": "image" if vision else "text",
         "vision": vision,
@@ -81,12 +73,6 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "folder": str(result.get("out") or "FOLDER"),
         "provenance": _provenance(result),
     }
-
-
-def _sort_key(value: object) -> float | str:
-    """What the sortable tables compare: a number, or nothing."""
-    number = wording.finite(value)
-    return "" if number is None else number
 
 
 def _ranking(ranking: list[dict[str, Any]], candidates: list[dict[str, Any]]) -> dict[str, Any] | None:

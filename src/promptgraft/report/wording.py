@@ -26,6 +26,28 @@ def percent(value: object) -> str:
     return DASH if number is None else f"{100 * number:.1f}{NBSP}%"
 
 
+def accuracy(mean: object, sd: object = None) -> str:
+    """A mean accuracy in percent with its standard deviation over seeds, for a column of them: "87.8 ± 0.8"."""
+    number, spread = finite(mean), finite(sd)
+    if number is None:
+        return DASH
+    return f"{100 * number:.1f}" if spread is None else f"{100 * number:.1f} ± {100 * spread:.1f}"
+
+
+def decimal(value: object) -> str:
+    """A rank or a coefficient to one decimal: -43.26 -> "−43.3"."""
+    number = finite(value)
+    return DASH if number is None else f"{number:.1f}".replace("-", "−")
+
+
+def p_value(value: object) -> str:
+    """0.0312 -> "0.031"."""
+    number = finite(value)
+    if number is None:
+        return DASH
+    return f"<{NBSP}0.001" if number < 0.001 else f"{number:.3f}"
+
+
 def span(accuracy: Mapping[str, Any] | None) -> str:
     """The interval of an accuracy, in percent: "75.8 to 91.9"."""
     low, high = score(accuracy, "low"), score(accuracy, "high")
@@ -48,6 +70,17 @@ def compact(value: object) -> str:
             scaled = number / size
             return f"{scaled:.0f}{NBSP}{unit}" if abs(scaled) >= 9.95 else f"{scaled:.1f}{NBSP}{unit}"
     return f"{number:.0f}"
+
+
+def memory(value: object) -> str:
+    """Bytes in decimal units: 412_000_000 -> "412 MB"."""
+    number = finite(value)
+    if number is None:
+        return DASH
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= 0.9995 * size:
+            return f"{number / size:.0f}{NBSP}{unit}" if number >= 9.95 * size else f"{number / size:.1f}{NBSP}{unit}"
+    return f"{number:.0f}{NBSP}B"
 
 
 def duration(value: object) -> str:

@@ -1,0 +1,176 @@
+"""The tables of a study for a paper: Markdown, and LaTeX with booktabs. Accuracies are in percent."""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from promptgraft.report import wording
+from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids, marked
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    wording.DASH: "--",
+    "−": "$-$",
+    "±": r"$\pm$",
+    wording.NBSP: "~",
+    **{letter: f"\\{letter}" for letter in "{}$&#%_"},
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # after \\ and \midrule they would begin an argument
+}
+STARS = "* p < 0.05, ** p < 0.01, *** p < 0.001".replace(" p < ", f"{wording.NBSP}p{wording.NBSP}<{wording.NBSP}")
+_MARKDOWN = {**{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    best: bool = False
+    stars: str = ""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table whose first `words` columns hold names; `feet` stand below a line."""
+
+    title: str
+    note: str
+    words: int
+    heads: Sequence[str]
+    lines: Sequence[Sequence[_Cell]]
+    feet: Sequence[Sequence[_Cell]] = ()
+
+
+def markdown(study: Mapping[str, Any]) -> str:
+    """The main table of each backbone, the averages and the agreement of the estimators, in Markdown."""
+    blocks = [f"<!-- {_command(study).replace('--', '- -')} -->", f"# {_escape(study.get('name'), _MARKDOWN)}"]
+    for table in _tables(study):
+        heads = [_escape(head, _MARKDOWN) for head in table.heads]
+        rule = ["---" if index < table.words else "---:" for index in range(len(heads))]
+        lines = [[_markdown(cell) for cell in line] for line in (*table.lines, *table.feet)]
+        written = "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *lines))
+        blocks += [f"## {_escape(table.title, _MARKDOWN)}", written, _escape(table.note, _MARKDOWN)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def latex(study: Mapping[str, Any]) -> str:
+    r"""The same tables in LaTeX; the preamble needs `\usepackage{booktabs}` and, before 2018, UTF-8 input."""
+    blocks = [f"% {_command(study)}\n% needs \\usepackage{{booktabs}}"]
+    for number, table in enumerate(_tables(study), start=1):
+        rows = [" & ".join(_escape(head, _LATEX) for head in table.heads), r"\midrule"]
+        rows += [" & ".join(map(_latex, line)) for line in table.lines]
+        if table.feet:
+            rows += [r"\midrule", *(" & ".join(map(_latex, line)) for line in table.feet)]
+        body = "\n".join(row if row == r"\midrule" else rf"{row} \\" for row in rows)
+        columns = "l" * table.words + "r" * (len(table.heads) - table.words)
+        caption = " ".join(_escape(part, _LATEX) for part in (f"{table.title}.", table.note) if part)
+        blocks.append(
+            f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{tab:study-{number}}}\n"
+            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _tables(study: Mapping[str, Any]) -> Iterator[_Table]:
+    for grid in grids(study):
+        yield _accuracy(grid, study)
+        if rows := averages(study, grid.backbone):
+            yield _averages(grid.backbone, rows, study)
+    for agreement in agreements(study):
+        yield _agreement(agreement)
+
+
+def _accuracy(grid: Grid, study: Mapping[str, Any]) -> _Table:
+    lines = []
+    for target in grid.targets:
+        rows = [grid.cells.get((target, method), {}) for method in grid.methods]
+        best = grid.best(target)
+        cells = [
+            _Cell(wording.accuracy(row.get("mean"), row.get("sd")), method in best, str(row.get("stars") or ""))
+            for method, row in zip(grid.methods, rows, strict=True)
+        ]
+        lines.append([_Cell(target), *cells])
+    means, ranks = [grid.mean(method) for method in grid.methods], [grid.rank(method) for method in grid.methods]
+    feet = [
+        [_Cell("Mean"), *_marked(means, wording.accuracy, max)],
+        [_Cell("Mean rank"), *_marked(ranks, wording.decimal, min)],
+    ]
+    note = "Test accuracy in %, mean and standard deviation over seeds; the best mean in bold."
+    if any(row.get("stars") for row in grid.cells.values()):
+        note += f" Stars: the difference from {study.get('baseline')} in a paired t-test over seeds ({STARS})."
+    if any(row.get("source") for row in grid.cells.values()):
+        note += " Methods that take a source prompt stand with the one that is best on the validation split."
+    title = f"{study.get('name')}: accuracy on {grid.backbone}"
+    return _Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])
+
+
+def _averages(backbone: str, rows: Sequence[Row], study: Mapping[str, Any]) -> _Table:
+    baseline = study.get("baseline")
+    heads = ["Method", "Source", "Targets", "Mean", "Mean rank", "Wins"]
+    if baseline is not None:
+        heads += [f"Against {baseline}", "p"]
+    lines = []
+    for row in rows:
+        names = [_Cell(str(row["method"])), _Cell(str(row.get("source") or wording.DASH))]
+        numbers = [_Cell(str(row.get("targets"))), _Cell(wording.accuracy(row.get("mean")))]
+        numbers += [_Cell(wording.decimal(row.get("rank"))), _Cell(_whole(row.get("wins")))]
+        if baseline is not None:
+            numbers += [_Cell(wording.points(row.get("difference")), stars=str(row.get("stars") or ""))]
+            numbers += [_Cell(wording.p_value(row.get("p")))]
+        lines.append(names + numbers)
+    return _Table(f"{study.get('name')}: averages over targets on {backbone}", "", 2, heads, lines)
+
+
+def _agreement(agreement: Agreement) -> _Table:
+    lines = []
+    for target in agreement.targets:
+        best = agreement.best(target)
+        values = [(name, agreement.value(target, name)) for name in agreement.estimators]
+        lines.append([_Cell(target), *(_Cell(wording.decimal(value), name in best) for name, value in values)])
+    feet = [
+        [_Cell("Mean"), *_marked([agreement.mean(name) for name in agreement.estimators], wording.decimal, max)],
+        [
+            _Cell("Mean top-1 regret"),
+            *_marked([agreement.mean(name, "top1_regret") for name in agreement.estimators], wording.accuracy, min),
+        ],
+    ]
+    title = f"Agreement of estimates with transfer by {agreement.method} on {agreement.backbone}"
+    note = "Kendall's tau-a x 100; the regret of the source that is ranked first, in points of accuracy."
+    return _Table(title, note, 1, ["Target", *agreement.estimators], lines, feet)
+
+
+def _marked(
+    values: Sequence[float | None], write: Callable[[Any], str], best: Callable[[list[float]], float]
+) -> list[_Cell]:
+    return [_Cell(write(value), bold) for value, bold in zip(values, marked(values, best), strict=True)]
+
+
+def _whole(value: object) -> str:
+    number = wording.finite(value)
+    return wording.DASH if number is None else f"{number:.0f}"
+
+
+def _markdown(cell: _Cell) -> str:
+    text = _escape(cell.text, _MARKDOWN)
+    return (f"**{text}**" if cell.best else text) + _escape(cell.stars, _MARKDOWN)
+
+
+def _latex(cell: _Cell) -> str:
+    text = _escape(cell.text, _LATEX)
+    stars = f"$^{{{_escape(cell.stars, _LATEX)}}}$" if cell.stars else ""
+    return (rf"\textbf{{{text}}}" if cell.best else text) + stars
+
+
+def _escape(text: object, table: Mapping[str, str]) -> str:
+    """Names come from files: a line break would end a row, and an escape sequence reach the terminal."""
+    return "".join(table.get(letter, letter if letter.isprintable() else " ") for letter in str(text))
+
+
+def _command(study: Mapping[str, Any]) -> str:
+    folder = "".join(letter if letter.isprintable() else " " for letter in str(study.get("folder") or "FOLDER"))
+    return f"promptgraft study report {shlex.quote(folder)}"
