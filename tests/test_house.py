@@ -7,7 +7,7 @@ ROOT = Path(promptgraft.__file__).parent
 ROOMS = [  # a room imports from rooms before it only; the map is in CONTRIBUTING.md
     *("errors", "version", "registry", "files", "card", "readme", "progress", "intervals", "prompt", "library"),
     *("packs", "backbones", "tasks", "initialization", "tuning", "transfer", "transferability", "report", "adapt"),
-    *("bench", "cli", "__init__"),
+    *("study", "bench", "cli", "__init__"),
 ]
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from promptgraft.cli import adapt, bench, demo, library, packs, predict, rank, transfer, tune
+from promptgraft.cli import adapt, bench, demo, library, packs, predict, rank, study, transfer, tune
 from promptgraft.errors import PromptgraftError
 from promptgraft.readme import printable
 from promptgraft.version import __version__
 
-RESUMABLE = {"adapt", "demo", "transfer", "tune"}
+RESUMABLE = {"adapt", "demo", "study", "transfer", "tune"}
 """Commands that go on from where they were stopped."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -21,6 +21,7 @@ for command in (demo.demo, adapt.adapt, predict.predict, rank.rank, transfer.tra
     app.command()(command)
 app.add_typer(library.app, name="library")
 app.add_typer(packs.app, name="packs")
+app.add_typer(study.app, name="study")
 
 
 def _print_version(asked: bool) -> None:
@@ -81,7 +82,7 @@ def _run(arguments: list[str]) -> int:
         if os.environ.get("PROMPTGRAFT_TRACEBACK", "0") not in ("", "0"):
             traceback.print_exc()
         if isinstance(error, PromptgraftError):
-            _say(f"error: {printable(error)}")
+            _say("error: " + "\n".join(printable(line) for line in str(error).splitlines()))
             return 2
         _say(
             f"error: promptgraft itself failed ({type(error).__name__}: {printable(error)}). Please report it, with "

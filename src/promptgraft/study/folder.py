@@ -1,0 +1,46 @@
+"""A study's folder: `study.yaml`, the store, prompts, the report. Nothing slow is imported here."""
+
+import re
+from pathlib import Path
+
+from promptgraft.errors import InputError
+from promptgraft.files import path_text
+from promptgraft.study.store import Store
+
+DOCUMENT, DATABASE = "study.yaml", "study.sqlite"
+_NAME = re.compile(r"^study:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})", re.MULTILINE)
+
+
+def study_document(folder: Path) -> Path:
+    """The folder's `study.yaml`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (folder / DOCUMENT).is_file():
+        where = path_text(folder)
+        raise InputError(f"{where} holds no {DOCUMENT}. `promptgraft study init baselines {where}` makes one.")
+    return folder / DOCUMENT
+
+
+def open_started(folder: Path, url: str | None = None) -> Store:
+    """The store of a study that was started.
+
+    Raises:
+        InputError: there is no study, or it has not been started.
+    """
+    store = open_existing(folder, url)
+    if store is None or store.spec() is None:
+        where = path_text(folder)
+        raise InputError(f"study {where} has not been started. `promptgraft study run {where}` does.")
+    return store
+
+
+def open_existing(folder: Path, url: str | None = None) -> Store | None:
+    """The study's store; None where it has no database yet."""
+    name = _NAME.search(study_document(folder).read_text(encoding="utf-8", errors="replace"))
+    if name is None:
+        raise InputError(f"{folder / DOCUMENT} names no study: it lacks a line like `study: my-study`.")
+    if url is None and not (folder / DATABASE).is_file():
+        return None
+    return Store(folder, name.group(1), url)

@@ -1,0 +1,282 @@
+"""What a study asks for: the content of `study.yaml` as frozen values, equal whether they come from YAML or Python."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from promptgraft.card import Pool, Section
+from promptgraft.registry import did_you_mean
+from promptgraft.transferability.base import ESTIMATORS
+from promptgraft.tuning.method import METHODS
+from promptgraft.tuning.recipes import Recipe, resolve_recipe
+
+Layers = Literal["shallow", "deep"]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Short(Section):
+    """A section that may be written as one word, which stands for its first field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, value: Any) -> Any:
+        return {next(iter(cls.model_fields)): value} if isinstance(value, str) else value
+
+
+class BackboneSpec(_Short):
+    """A frozen model as `load_backbone` takes it. `label`: what tables call it; its name if None."""
+
+    name: Name
+    image_size: Count | None = None
+    max_length: Annotated[int, Field(ge=3)] = 128
+    pool: Pool | None = None
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    revision: str | None = None
+    label: Name | None = None
+
+    @property
+    def shown(self) -> str:
+        """What tables call it."""
+        return self.label or self.name.rsplit("/", 1)[-1]
+
+
+class TaskSpec(_Short):
+    """Labelled data as `load_task` takes it.
+
+    split_seed: of the division of the data; None divides anew with each of the study's seeds.
+    """
+
+    task: Name
+    n_train: Count | None = None
+    n_val: Annotated[int, Field(ge=0)] | None = None
+    n_test: Annotated[int, Field(ge=0)] | None = None
+    split_seed: Seed | None = None
+    label: Name | None = None
+
+    @property
+    def shown(self) -> str:
+        """What tables call it."""
+        return self.label or self.task.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _exactly(name: str, changes: dict[str, Any]) -> Recipe:
+    """The recipe with its changes, refusing those that it would take for something else, such as "3" for 3."""
+    recipe = resolve_recipe(name, **changes)
+    for field, given in changes.items():
+        taken = getattr(recipe, field)
+        if taken != given or isinstance(taken, bool) != isinstance(given, bool):
+            raise ValueError(f"recipe: {field}: must be a value like {taken!r}, got {given!r}")
+    return recipe
+
+
+class RecipeSpec(_Short):
+    """A recipe by name, and the fields that differ from it.
+
+    In YAML a word (`recipe: short`), or a mapping of `name` and any field of a recipe
+    (`recipe: {name: short, epochs: 3}`).
+    """
+
+    name: str = "short"
+    changes: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "changes" not in value:
+            fields = {key: given for key, given in value.items() if key != "name"}
+            return {"name": value.get("name", "short"), "changes": fields}
+        return value
+
+    @model_validator(mode="after")
+    def _resolves(self) -> "RecipeSpec":
+        self.recipe()
+        return self
+
+    def recipe(self) -> Recipe:
+        """The recipe itself."""
+        known = list(Recipe.model_fields)
+        if unknown := [field for field in self.changes if field not in known]:
+            raise ValueError(f"a recipe has no {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+        return _exactly(self.name, self.changes)
+
+
+class TopSources(Section):
+    """The best-ranked sources of each target: `top` of them, by the estimator `by`."""
+
+    top: Count
+    by: Name
+
+
+class MethodSpec(_Short):
+    """One row of the table: a method with its settings.
+
+    sources: which source prompts it is tried with, for methods that take some: `all`, names, or the best-ranked.
+    recipe: instead of the study's. search: whether the study's search chooses its settings.
+    """
+
+    method: str
+    layers: Layers = "deep"
+    prompt_length: Count = 10
+    sources: Literal["all"] | tuple[Name, ...] | TopSources = "all"
+    recipe: RecipeSpec | None = None
+    search: bool = True
+    label: Name | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> "MethodSpec":
+        METHODS[self.method]
+        return self
+
+    @property
+    def shown(self) -> str:
+        """What tables call it."""
+        if self.label:
+            return self.label
+        kind = METHODS[self.method]
+        return f"{self.method} {self.layers}" if kind.sources == "none" and not kind.head_only else self.method
+
+
+class TunedSources(Section):
+    """Source prompts that the study tunes itself: one for each task."""
+
+    backbone: BackboneSpec
+    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    method: str = "vpt"
+    layers: Layers = "shallow"
+    prompt_length: Count = 10
+    recipe: RecipeSpec = RecipeSpec()
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> "TunedSources":
+        if METHODS[self.method].sources != "none" or METHODS[self.method].head_only:
+            raise ValueError(f"method {self.method!r} makes no prompt of its own; 'vpt' and 'spt' do")
+        return self
+
+
+class SourcesSpec(Section):
+    """Prompts to transfer: those of a library, those that the study tunes, or both.
+
+    library: "starter", "user" or a folder. prompts: names in it; None takes all. same_task: whether a target may take
+    a prompt that was tuned on the target's own task.
+    """
+
+    library: Name | None = None
+    prompts: tuple[Name, ...] | None = None
+    tune: tuple[TunedSources, ...] = ()
+    same_task: bool = False
+
+    @model_validator(mode="after")
+    def _any(self) -> "SourcesSpec":
+        if self.library is None and not self.tune:
+            raise ValueError("name a library, or tasks to tune prompts on")
+        if self.prompts is not None and self.library is None:
+            raise ValueError("prompts are names in a library: name the library too")
+        return self
+
+
+class Span(Section):
+    """A range that Optuna's sampler draws from, on a logarithmic scale if `log`."""
+
+    low: float
+    high: float
+    log: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Span":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"must be 0 < low < high where log is true, else low < high; got {self.low}, {self.high}")
+        return self
+
+
+class SearchSpec(Section):
+    """How the recipe's fields are chosen on the validation split before the last training on train and val together.
+
+    grid: every combination of `over`, as the papers have it. tpe: Optuna's sampler draws `trials` settings one after
+    another, each stopped where it is behind the median of the earlier ones; none is begun after `epochs` in all.
+    over: field of a recipe -> values, or a range (tpe only). seed: of the search, where the targets have a
+    `split_seed`; where each of the study's seeds divides the data anew, each has a search of its own.
+    """
+
+    sampler: Literal["grid", "tpe"] = "grid"
+    over: Annotated[dict[str, tuple[Any, ...] | Span], Field(min_length=1)]
+    trials: Count | None = None
+    epochs: Count | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SearchSpec":
+        for field, values in self.over.items():
+            if field not in Recipe.model_fields:
+                raise ValueError(f"a recipe has no {field!r}.{did_you_mean(field, list(Recipe.model_fields))}")
+            if isinstance(values, Span):
+                if self.sampler == "grid":
+                    raise ValueError(f"{field}: a grid takes a list of values, not a range")
+                if field not in ("lr", "head_lr", "weight_decay", "warmup", "label_smoothing"):
+                    raise ValueError(f"{field}: takes a list of values, not a range")
+            elif not values:
+                raise ValueError(f"{field}: takes at least one value")
+            ends = (values.low, values.high) if isinstance(values, Span) else values
+            for value in ends:
+                _exactly("short", {field: value})
+        if self.sampler == "tpe" and self.trials is None:
+            raise ValueError("tpe needs `trials`, the number of settings that it may draw")
+        if self.sampler == "grid" and (self.trials is not None or self.epochs is not None):
+            raise ValueError("`trials` and `epochs` belong to sampler tpe; a grid tries every combination")
+        return self
+
+
+def _estimator(name: str) -> str:
+    ESTIMATORS[name]
+    return name
+
+
+class StudySpec(Section):
+    """A whole study.
+
+    The first method is the one that the others are compared to in the report. threads: of each trial on a CPU; sums
+    are ordered by it, so equal threads give equal bits in every engine.
+    """
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    description: str = ""
+    backbones: Annotated[tuple[BackboneSpec, ...], Field(min_length=1)]
+    targets: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    methods: tuple[MethodSpec, ...] = ()
+    sources: SourcesSpec | None = None
+    estimators: tuple[Annotated[Name, AfterValidator(_estimator)], ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    recipe: RecipeSpec = RecipeSpec()
+    search: SearchSpec | None = None
+    threads: Count = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudySpec":
+        for what, names in self._names():
+            double = sorted(name for name, times in Counter(names).items() if times > 1)
+            if double:
+                cure = "leave one out" if what in ("estimator", "seed") else "give one of them another `label`"
+                raise ValueError(f"{what} {double[0]!r} stands there twice; {cure}")
+        needy = [m.shown for m in self.methods if METHODS[m.method].sources != "none"]
+        if self.sources is None and (needy or self.estimators):
+            who = f"method {needy[0]!r}" if needy else f"estimator {self.estimators[0]!r}"
+            raise ValueError(f"{who} needs source prompts: add `sources`")
+        if not self.methods and not self.estimators:
+            raise ValueError("a study needs methods or estimators")
+        for method in self.methods:
+            if isinstance(method.sources, TopSources) and method.sources.by not in self.estimators:
+                raise ValueError(
+                    f"method {method.shown!r} takes sources by {method.sources.by!r}: add it to estimators"
+                )
+        return self
+
+    def _names(self) -> Iterator[tuple[str, Sequence[Any]]]:
+        yield "backbone", [backbone.shown for backbone in self.backbones]
+        yield "target", [target.shown for target in self.targets]
+        yield "method", [method.shown for method in self.methods]
+        yield "estimator", self.estimators
+        yield "seed", self.seeds

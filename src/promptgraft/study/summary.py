@@ -1,0 +1,260 @@
+"""What a study has found, as one JSON-able value: rows of means over seeds, averages over targets, agreement, cost.
+
+It depends on the trials' results alone, in the order of the plan, so equal results give equal tables byte for byte;
+what was measured along the way (seconds, memory, hosts) stands in fields of its own.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.stats import rankdata, t, ttest_1samp
+
+from promptgraft.errors import InputError
+from promptgraft.files import path_text
+from promptgraft.study.store import Record, Store
+from promptgraft.transferability.evaluate import kendall, spearman
+from promptgraft.version import __version__
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Hashable)
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+_ROUNDING = 1e-9  # differences of accuracies closer than this are equal
+CHOSEN = "chosen on val"
+"""The source of an average over targets where each target has its own best source by validation accuracy."""
+
+
+def summarize(store: Store) -> dict[str, Any]:
+    """Everything that tables and the report show of a study.
+
+    Raises:
+        InputError: the study has not been started.
+    """
+    spec = store.spec()
+    if spec is None:
+        raise InputError(f"study {store.study} has not been started. `promptgraft study run {store.folder}` does.")
+    records = store.records()
+    tested = [record for record in records if record.kind in ("train", "final")]
+    baseline = next((record.labels["method"] for record in tested), None)
+    rows = _rows(tested, baseline)
+    estimates = _estimates(records, rows)
+    return {
+        "name": store.study,
+        "description": spec["description"],
+        "folder": path_text(store.folder),
+        "promptgraft": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec": spec,
+        "baseline": baseline,
+        "counts": store.counts(),
+        "rows": rows,
+        "averages": _averages(rows, baseline),
+        "trials": [trial_row(record) for record in records],
+        "estimates": estimates,
+        "agreement": _agreement(estimates),
+        "cost": _cost(records),
+    }
+
+
+def trial_row(record: Record) -> dict[str, Any]:
+    """One trial, flat."""
+    result, measured, labels = record.result or {}, record.measured or {}, record.labels
+    return {
+        "key": record.key,
+        "kind": record.kind,
+        "state": record.state,
+        **{name: labels.get(name) for name in ("backbone", "target", "method")},
+        "source": result.get("source") or labels.get("source"),
+        **{name: labels.get(name) for name in ("estimator", "seed")},
+        **{name: result.get(name) for name in ("val_accuracy", "test_accuracy", "test_n", "parameters", "epochs")},
+        "setting": result.get("setting"),
+        "notes": list(result.get("notes", ())),
+        "error": record.error,
+        "traceback": record.traceback,
+        "curve": result.get("curve"),
+        **{name: measured.get(name) for name in ("seconds", "peak_memory", "device", "host", "started", "versions")},
+    }
+
+
+def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]]:
+    groups = _grouped(tested, lambda r: (_label(r, "backbone"), _label(r, "target"), _label(r, "method"), _source(r)))
+    rows = []
+    for (backbone, target, method, source), members in groups.items():
+        done = [record for record in members if record.result is not None]
+        values = [float(_result(record)["test_accuracy"]) for record in done]
+        val = [_result(r)["val_accuracy"] for r in done if _result(r)["val_accuracy"] is not None]
+        low, high = _interval(values)
+        row = {"backbone": backbone, "target": target, "method": method, "source": source, "n": len(done)}
+        row |= {"mean": _mean(values), "sd": _sd(values), "low": low, "high": high, "val_mean": _mean(val)}
+        reference = groups.get((backbone, target, baseline, None), []) if method != baseline else []
+        row |= _compared(_differences(done, reference))
+        row |= {
+            "parameters": next((_result(record)["parameters"] for record in done), None),
+            "seconds": _mean([(record.measured or {})["seconds"] for record in done]),
+            "peak_memory": _mean([m for r in done if (m := (r.measured or {}).get("peak_memory")) is not None]),
+            "trials": [record.key for record in members],
+            "rank": None,
+        }
+        rows.append(row)
+    for on_target in _grouped(rows, lambda row: (row["backbone"], row["target"])).values():
+        chosen = [row for row in _chosen(on_target) if row["mean"] is not None]
+        for row, rank in zip(chosen, rankdata([-row["mean"] for row in chosen]).tolist(), strict=True):
+            row["rank"] = rank
+    return rows
+
+
+def _chosen(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row of each method: of a method with several sources the one that validation, not test, prefers."""
+    by_method = _grouped(rows, lambda row: row["method"])
+    return [
+        max(same, key=lambda row: -1.0 if row["val_mean"] is None else row["val_mean"]) for same in by_method.values()
+    ]
+
+
+def _averages(rows: Sequence[dict[str, Any]], baseline: str | None) -> list[dict[str, Any]]:
+    """Each method over all targets, where every target is measured."""
+    averages = []
+    for backbone, own in _grouped(rows, lambda row: row["backbone"]).items():
+        targets = list(_grouped(own, lambda row: row["target"]))
+        chosen = [row for same in _grouped(own, lambda row: row["target"]).values() for row in _chosen(same)]
+        best = {
+            target: max((r["mean"] for r in chosen if r["target"] == target and r["mean"] is not None), default=0)
+            for target in targets
+        }
+        reference = {row["target"]: row["mean"] for row in chosen if row["method"] == baseline}
+        for method, members in _grouped(chosen, lambda row: row["method"]).items():
+            means = {row["target"]: row["mean"] for row in members if row["mean"] is not None}
+            if len(means) < len(targets):
+                continue
+            differences = [
+                means[target] - reference[target] for target in targets if reference.get(target) is not None
+            ]
+            averages.append(
+                {"backbone": backbone, "method": method}
+                | {"source": CHOSEN if any(row["source"] is not None for row in members) else None}
+                | {"targets": len(targets), "mean": _mean(list(means.values()))}
+                | {"rank": _mean([row["rank"] for row in members])}
+                | {"wins": sum(means[target] == best[target] for target in targets)}
+                | _compared(differences if method != baseline else [])
+            )
+    return averages
+
+
+def _estimates(records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each estimator's score of each source, beside what transferring that source reached."""
+    measured = _grouped([row for row in rows if row["source"]], lambda r: (r["backbone"], r["target"], r["source"]))
+    found = []
+    for record in records:
+        if record.kind != "estimate" or record.result is None:
+            continue
+        where = {name: record.labels[name] for name in ("backbone", "target", "estimator", "seed")}
+        for source, score in zip(record.labels["sources"], record.result["scores"], strict=True):
+            reached = measured.get((where["backbone"], where["target"], source)) or [{"mean": None, "method": None}]
+            for row in reached:
+                found.append(
+                    {**where, "source": source, "score": score, "measured": row["mean"], "method": row["method"]}
+                    | {"trial": record.key}
+                )
+    return found
+
+
+def _agreement(estimates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How well each estimator ranks the sources of each target: means over seeds against means over seeds."""
+    found = []
+    usable = [e for e in estimates if e["score"] is not None and e["measured"] is not None]
+    for group, members in _grouped(
+        usable, lambda e: (e["backbone"], e["target"], e["estimator"], e["method"])
+    ).items():
+        sources = _grouped(members, lambda e: e["source"])
+        scores = [float(np.mean([e["score"] for e in same])) for same in sources.values()]
+        reached = [float(same[0]["measured"]) for same in sources.values()]
+        row = dict(zip(("backbone", "target", "estimator", "method"), group, strict=True)) | {"n": len(sources)}
+        row |= {"kendall": _or_none(kendall, scores, reached), "spearman": _or_none(spearman, scores, reached)}
+        found.append(row | {"top1_regret": max(reached) - reached[int(np.argmax(scores))]})
+    return found
+
+
+def _cost(records: Sequence[Record]) -> list[dict[str, Any]]:
+    rows = []
+    done = [record for record in records if record.measured is not None]
+    for (kind, what), members in _grouped(
+        done, lambda r: (r.kind, r.labels.get("method") or r.labels["estimator"])
+    ).items():
+        measured = [record.measured or {} for record in members]
+        peaks = [m["peak_memory"] for m in measured if m.get("peak_memory") is not None]
+        rows.append(
+            {"kind": kind, "method": what, "trials": len(members), "seconds": sum(m["seconds"] for m in measured)}
+            | {"peak_memory": max(peaks, default=None)}
+        )
+    return rows
+
+
+def _differences(ours: Sequence[Record], theirs: Sequence[Record]) -> list[float]:
+    """Test accuracy minus the baseline's with the same seed."""
+    reference = {
+        record.labels["seed"]: record.result["test_accuracy"] for record in theirs if record.result is not None
+    }
+    return [
+        _result(record)["test_accuracy"] - reference[record.labels["seed"]]
+        for record in ours
+        if record.labels["seed"] in reference
+    ]
+
+
+def _compared(differences: Sequence[float]) -> dict[str, Any]:
+    """Mean difference, the p-value of a two-sided paired t-test (None below 3 pairs or without spread), stars."""
+    p = None
+    if len(differences) > 2 and float(np.ptp(differences)) > _ROUNDING:
+        p = float(ttest_1samp(differences, 0.0).pvalue)
+    stars = next((sign for limit, sign in STARS if p is not None and p < limit), "")
+    return {"difference": _mean(differences), "p": p, "stars": stars}
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % t-interval of the mean over seeds."""
+    spread = _sd(values)
+    if spread is None:
+        return None, None
+    reach = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
+    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    # rounded, so that means that are equal but for the order of their sums tie
+    return round(float(np.mean(values)), 12) if len(values) else None
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _or_none(
+    correlation: Callable[[Any, Any], float], scores: Sequence[float], reached: Sequence[float]
+) -> float | None:
+    try:
+        return correlation(scores, reached)
+    except InputError:  # too few, or all alike
+        return None
+
+
+def _result(record: Record) -> Mapping[str, Any]:
+    assert record.result is not None
+    return record.result
+
+
+def _label(record: Record, name: str) -> Any:
+    return record.labels.get(name)
+
+
+def _source(record: Record) -> Any:
+    return record.labels.get("source")
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], R]) -> dict[R, list[T]]:
+    """Items by key, both in the order of their first appearance."""
+    groups: dict[R, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
