@@ -35,6 +35,16 @@ def wrong_gap(monkeypatch):
     monkeypatch.setattr(transferability, "modality_gap", lambda *a, **options: gap(*a, **options, unbiased=True))
 
 
+def wrong_task_gap(monkeypatch):
+    gap = transferability.task_gap
+    monkeypatch.setattr(transferability, "task_gap", lambda *a, **options: gap(*a, **options, weight_decay=0.2))
+
+
+def wrong_activations(monkeypatch):
+    run = TransformerBackbone.neuron_activations
+    monkeypatch.setattr(TransformerBackbone, "neuron_activations", lambda self, prompts: run(self, 1.1 * prompts))
+
+
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
@@ -42,6 +52,8 @@ def wrong_gap(monkeypatch):
         ("shallow-prompt", wrong_run),
         ("linear-grid", wrong_momentum),
         ("modality-gap", wrong_gap),
+        ("neuron-overlap", wrong_activations),
+        ("task-gap", wrong_task_gap),
     ],
 )
 def test_a_wrong_result_shows_in_the_error(name, spoil, monkeypatch):

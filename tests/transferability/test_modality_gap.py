@@ -191,7 +191,7 @@ def test_refuses_other_widths():
 def test_estimator_scores_what_fits_and_whatever_else_is_in_the_library():
     prompts, patches = make(3, 6, 5, 50, dtype=np.float32)
     mixed = [prompts[0], prompts[1, :4], prompts[2, :, :3], prompts[2], prompts[0, :1]]
-    evidence = Evidence(prompts=mixed, cards=[], embed_patches=lambda: patches, seed=2)
+    evidence = Evidence(mixed, [], lambda: patches, tune_prompt=pytest.fail, activate=pytest.fail, seed=2)
     scores = ESTIMATORS["gap"].score(evidence)
     assert np.isnan(scores[[2, 4]]).all()
     expected = -modality_gap(prompts[[0, 2]], patches, seed=2, unbiased=True)

@@ -20,20 +20,28 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Block:
-    """One block, split at its attention.
+    """One block, split at its attention and before its feed-forward.
 
     enter: (B, n, dim) -> (B, n, dim), what the attention projects (the first norm of a pre-norm block, else identity).
     query, key, value: (B, n, dim) -> (B, n, dim) projections.
-    leave: (rows of the block's input, their attention context) -> rows of the block's output, both (B, n, dim).
+    merge: (rows of the block's input, their attention context) -> rows after the attention, all (B, n, dim).
+    neurons: rows after the attention -> what the feed-forward's activation function acts on, (B, n, neurons).
+    feed: rows after the attention -> rows of the block's output, both (B, n, dim).
     """
 
     enter: Map
     query: Map
     key: Map
     value: Map
-    leave: Callable[[Tensor, Tensor], Tensor]
+    merge: Callable[[Tensor, Tensor], Tensor]
+    neurons: Map
+    feed: Map
     heads: int
     scale: float
+
+    def leave(self, x: Tensor, context: Tensor) -> Tensor:
+        """Rows of the block's output, from rows of its input and their attention context."""
+        return self.feed(self.merge(x, context))
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,10 @@ def encoded(batch: Batch) -> tuple[Tensor, Tensor]:
     return ids, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
 
 
-def pre_norm_leave(project: Map, norm: nn.Module, feed_forward: Map) -> Callable[[Tensor, Tensor], Tensor]:
-    """End of a pre-norm block: x + project(context), then x + feed_forward(norm(x))."""
-
-    def leave(x: Tensor, context: Tensor) -> Tensor:
-        x = x + project(context)
-        return x + feed_forward(norm(x))
-
-    return leave
+def pre_norm_end(project: Map, norm: nn.Module, widen: Map, feed_forward: Map) -> dict[str, Any]:
+    """End of a pre-norm block: x + project(context), then x + feed_forward(norm(x)), which widens first."""
+    return {
+        "merge": lambda x, context: x + project(context),
+        "neurons": lambda x: widen(norm(x)),
+        "feed": lambda x: x + feed_forward(norm(x)),
+    }

@@ -10,23 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptgraft.backbones.anatomy import Anatomy, Block, encoded, identity, pre_norm_leave
+from promptgraft.backbones.anatomy import Anatomy, Block, encoded, identity, pre_norm_end
 from promptgraft.backbones.base import Batch, Tokens
 
 
 def _bert_block(layer: Any) -> Block:
     attention = layer.attention.self
-
-    def leave(x: Tensor, context: Tensor) -> Tensor:
-        hidden: Tensor = layer.feed_forward_chunk(layer.attention.output(context, x))
-        return hidden
-
     return Block(
         enter=identity,
         query=attention.query,
         key=attention.key,
         value=attention.value,
-        leave=leave,
+        merge=lambda x, context: layer.attention.output(context, x),
+        neurons=layer.intermediate.dense,
+        feed=layer.feed_forward_chunk,
         heads=attention.num_attention_heads,
         scale=attention.attention_head_size**-0.5,
     )
@@ -73,18 +70,14 @@ def albert(model: Any) -> Anatomy:
 
     def block(layer: Any) -> Block:
         attention = layer.attention
-
-        def leave(x: Tensor, context: Tensor) -> Tensor:
-            x = attention.LayerNorm(x + attention.dense(context))
-            hidden: Tensor = layer.full_layer_layer_norm(layer.ff_chunk(x) + x)
-            return hidden
-
         return Block(
             enter=identity,
             query=attention.query,
             key=attention.key,
             value=attention.value,
-            leave=leave,
+            merge=lambda x, context: attention.LayerNorm(x + attention.dense(context)),
+            neurons=layer.ffn,
+            feed=lambda x: layer.full_layer_layer_norm(layer.ff_chunk(x) + x),
             heads=attention.num_attention_heads,
             scale=attention.scaling,
         )
@@ -109,18 +102,14 @@ def mpnet(model: Any) -> Anatomy:
 
     def block(layer: Any) -> Block:
         attention = layer.attention.attn
-
-        def leave(x: Tensor, context: Tensor) -> Tensor:
-            x = layer.attention.LayerNorm(x + attention.o(context))
-            hidden: Tensor = layer.output(layer.intermediate(x), x)
-            return hidden
-
         return Block(
             enter=identity,
             query=attention.q,
             key=attention.k,
             value=attention.v,
-            leave=leave,
+            merge=lambda x, context: layer.attention.LayerNorm(x + attention.o(context)),
+            neurons=layer.intermediate.dense,
+            feed=lambda x: layer.output(layer.intermediate(x), x),
             heads=attention.num_attention_heads,
             scale=attention.attention_head_size**-0.5,
         )
@@ -166,7 +155,7 @@ def gpt2(model: Any) -> Anatomy:
             query=part(0),
             key=part(1),
             value=part(2),
-            leave=pre_norm_leave(layer.attn.c_proj, layer.ln_2, layer.mlp),
+            **pre_norm_end(layer.attn.c_proj, layer.ln_2, layer.mlp.c_fc, layer.mlp),
             heads=layer.attn.num_heads,
             scale=layer.attn.scaling,
         )

@@ -134,9 +134,8 @@ class TransformerBackbone:
             last = len(self.anatomy.blocks) - 1
             for i, block in enumerate(self.anatomy.blocks):
                 select = self._pooled_rows(tokens.values.shape[1], mask, at, inserted) if i == last else None
-                x = self._step(
-                    block, x, None if deep is None else deep[:, i], positions, key_positions, key_mask, select
-                )
+                extra = None if deep is None else deep[:, i]
+                x = block.feed(self._attend(block, x, extra, positions, key_positions, key_mask, select))
             return self._pool(self.anatomy.norm(x), mask).to(self._weights_dtype)
 
     def layer_inputs(self, tokens: Tokens) -> Iterator[Tensor]:
@@ -149,7 +148,36 @@ class TransformerBackbone:
             yield x
             if i + 1 < len(self.anatomy.blocks):
                 with self._autocast():
-                    x = self._step(block, x, None, positions, positions, mask, None)
+                    x = block.feed(self._attend(block, x, None, positions, positions, mask, None))
+
+    def neuron_activations(self, prompts: Tensor) -> Tensor:
+        """What the neurons of the last three feed-forwards receive when a prompt is all there is to see, (M, neurons).
+
+        The input is CLS (and distillation and register tokens), as it is embedded with no input, and the prompt's
+        rows; it is read at CLS, and where a model has none at the last row. All prompts run as one batch.
+
+        Args:
+            prompts: (M, P, embed_dim), shallow prompts.
+
+        Raises:
+            CompatibilityError: their width is not the embeddings'.
+        """
+        self.check(1, prompts.shape[2])
+        at = 0 if self.anatomy.position == "first" else 1
+        last, neurons = len(self.anatomy.blocks) - 1, []
+        with torch.no_grad(), self._autocast():
+            lead = self._tokens_of_no_input().expand(len(prompts), -1, -1)
+            prompts = prompts.to(self.device, self._weights_dtype)
+            x = self.anatomy.lift(torch.cat([lead[:, :at], prompts, lead[:, at:]], 1))
+            positions = torch.arange(x.shape[1], device=self.device)
+            read = positions[:1] if at else positions[-1:]
+            for i, block in enumerate(self.anatomy.blocks):
+                x = self._attend(block, x, None, positions, positions, None, read if i == last else None)
+                if i > last - 3:
+                    neurons.append(block.neurons(x[:, 0 if at else -1]))
+                if i < last:
+                    x = block.feed(x)
+            return torch.cat(neurons, 1).to(self._weights_dtype)
 
     def check(self, layers: int, width: int, what: str = "prompt") -> None:
         """Refuse a prompt that does not fit.
@@ -183,7 +211,16 @@ class TransformerBackbone:
             return prompt[:, 0].expand(batch, -1, -1), None
         return None, prompt
 
-    def _step(
+    def _tokens_of_no_input(self) -> Tensor:
+        """What is embedded whatever the input: CLS, distillation and register tokens, (1, 0 or more, embed_dim)."""
+        if self.anatomy.position == "first":
+            return torch.zeros(1, 0, self.anatomy.embed_dim, device=self.device, dtype=self._weights_dtype)
+        if self.anatomy.patch_size is None:
+            return self.embed([""]).values[:, :1]
+        side = self.anatomy.patch_size
+        return self.embed(torch.zeros(1, 3, side, side)).values[:, : self.prefix_length]
+
+    def _attend(
         self,
         block: Block,
         x: Tensor,
@@ -193,7 +230,7 @@ class TransformerBackbone:
         key_mask: Tensor | None,
         select: Tensor | None,
     ) -> Tensor:
-        """One block.
+        """One block up to its feed-forward.
 
         extra: (B or 1, P, dim) rows that are keys and values only. select: the rows to compute, (n,) or (B, 1), all if
             None.
@@ -217,7 +254,7 @@ class TransformerBackbone:
             attn_mask=self._attention_mask(queries, key_positions, key_mask),
             scale=block.scale,
         )
-        return block.leave(x, context.transpose(1, 2).flatten(2))
+        return block.merge(x, context.transpose(1, 2).flatten(2))
 
     def _attention_mask(self, queries: Tensor, keys: Tensor, key_mask: Tensor | None) -> Tensor | None:
         """Boolean or additive mask, broadcastable to (B, heads, q, k); queries: positions (q,), or (B, q)."""

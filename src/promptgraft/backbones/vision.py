@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptgraft.backbones.anatomy import Anatomy, Block, first_int, identity, pre_norm_leave
+from promptgraft.backbones.anatomy import Anatomy, Block, first_int, identity, pre_norm_end
 from promptgraft.backbones.base import Batch, Tokens
 
 
@@ -20,7 +20,7 @@ def _vit_blocks(model: Any) -> tuple[Block, ...]:
             query=layer.attention.q_proj,
             key=layer.attention.k_proj,
             value=layer.attention.v_proj,
-            leave=pre_norm_leave(layer.attention.o_proj, layer.layernorm_after, layer.mlp),
+            **pre_norm_end(layer.attention.o_proj, layer.layernorm_after, layer.mlp.fc1, layer.mlp),
             heads=layer.attention.num_attention_heads,
             scale=layer.attention.scaling,
         )
@@ -79,9 +79,9 @@ def dinov2(model: Any) -> Anatomy:
     def block(layer: Any) -> Block:
         attention = layer.attention
 
-        def leave(x: Tensor, context: Tensor) -> Tensor:
-            x = x + layer.layer_scale1(attention.o_proj(context))
-            rows: Tensor = x + layer.layer_scale2(layer.mlp(layer.norm2(x)))
+        def neurons(x: Tensor) -> Tensor:
+            widen = layer.mlp.gate_proj if hasattr(layer.mlp, "gate_proj") else layer.mlp.fc1
+            rows: Tensor = widen(layer.norm2(x))
             return rows
 
         return Block(
@@ -89,7 +89,9 @@ def dinov2(model: Any) -> Anatomy:
             query=attention.q_proj,
             key=attention.k_proj,
             value=attention.v_proj,
-            leave=leave,
+            merge=lambda x, context: x + layer.layer_scale1(attention.o_proj(context)),
+            neurons=neurons,
+            feed=lambda x: x + layer.layer_scale2(layer.mlp(layer.norm2(x))),
             heads=attention.num_attention_heads,
             scale=attention.scaling,
         )
@@ -125,7 +127,7 @@ def clip(model: Any) -> Anatomy:
                 query=layer.self_attn.q_proj,
                 key=layer.self_attn.k_proj,
                 value=layer.self_attn.v_proj,
-                leave=pre_norm_leave(layer.self_attn.out_proj, layer.layer_norm2, layer.mlp),
+                **pre_norm_end(layer.self_attn.out_proj, layer.layer_norm2, layer.mlp.fc1, layer.mlp),
                 heads=layer.self_attn.num_heads,
                 scale=layer.self_attn.scale,
             )

@@ -41,6 +41,8 @@ BENCHES: Registry[Bench] = Registry(
         "shallow-prompt": "promptgraft.bench.shallow_prompt:shallow_prompt",
         "linear-grid": "promptgraft.bench.linear_grid:linear_grid",
         "modality-gap": "promptgraft.bench.modality_gap:modality_gap",
+        "neuron-overlap": "promptgraft.bench.neuron_overlap:neuron_overlap",
+        "task-gap": "promptgraft.bench.task_gap:task_gap",
     },
 )
 

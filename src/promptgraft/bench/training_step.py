@@ -32,7 +32,7 @@ def training_step(name: str, size: Size, *, layers: str, length: int, tokens: in
         tokens: T, tokens of an input, CLS included.
     """
     dim, depth, heads, batch, rounds = (384, 12, 6, 8, 3) if size == "pocket" else (16, 2, 2, 2, 1)
-    backbone = _random_vit(dim, depth, heads)
+    backbone = random_vit(dim, depth, heads)
     generator = torch.Generator().manual_seed(0)
     embedded = Tokens(torch.randn(batch, tokens, dim, generator=generator))
     prompt = torch.randn(depth if layers == "deep" else 1, length, dim, generator=generator).requires_grad_()
@@ -74,7 +74,8 @@ def _concatenation(backbone: TransformerBackbone, tokens: Tokens, prompt: Tensor
     return backbone.anatomy.norm(x)[:, 0]
 
 
-def _random_vit(dim: int, depth: int, heads: int) -> TransformerBackbone:
+def random_vit(dim: int, depth: int, heads: int) -> TransformerBackbone:
+    """A ViT of random weights that takes prepared images only."""
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=4 * dim)

@@ -42,7 +42,7 @@ def rank(
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
-    """Rank a library's prompts for a task, without training anything.
+    """Rank a library's prompts for a task, before any of them is tried.
 
     'norm' and 'volume' (of the source's training data) are the trivial baselines that a better estimator has to beat.
 

@@ -19,12 +19,12 @@ from promptgraft.study import tpe
 from promptgraft.study.trial import Kind, Outcome
 from promptgraft.study.work import Work, pack_prompt
 from promptgraft.tasks.embedded import EmbeddedSplit, join
-from promptgraft.transferability.base import ESTIMATORS, Evidence
-from promptgraft.transferability.patches import embedded_patches
+from promptgraft.transferability.base import ESTIMATORS
+from promptgraft.transferability.gather import gather_evidence
 from promptgraft.tuning.adapted import Naming, adapted_from
 from promptgraft.tuning.candidate import Candidate
 from promptgraft.tuning.method import METHODS, Setting
-from promptgraft.tuning.recipes import Recipe, resolve_recipe
+from promptgraft.tuning.recipes import Recipe
 
 
 def train(work: Work) -> Outcome:
@@ -94,7 +94,8 @@ def final(work: Work) -> Outcome:
     best = max(tried, key=lambda result: (result["value"], -math.inf if result["loss"] is None else -result["loss"]))
     recipe = _recipe(work, best["setting"])
     both = join(work.data.train, work.data.val)
-    with _candidate(work, recipe, both, None, probe=tuple(best["probe"])) as candidate:
+    probe = None if best["probe"] is None else tuple(best["probe"])  # none where the head starts at random
+    with _candidate(work, recipe, both, None, probe) as candidate:
         candidate.advance(best["epochs"] if recipe.keep == "best" else None)
         result = _trained(work, candidate) | _tested(work, candidate)
     chosen = {"setting": best["setting"], "val_accuracy": best["val_accuracy"], "curve": best["curve"]}
@@ -105,7 +106,9 @@ def estimate(work: Work) -> Outcome:
     """An estimator's score of each source, in the trial's order; None where it has none."""
     identity = work.trial.identity
     key = content_key(identity["sources"], identity["task"], identity["backbone"], identity["seed"])
-    evidence = work.shared.get_or_make(key, lambda: _evidence(work))
+    evidence = work.shared.get_or_make(
+        key, lambda: gather_evidence(work.sources, work.backbone, work.data, seed=identity["seed"])
+    )
     scores = ESTIMATORS[identity["estimator"]].score(evidence)
     return Outcome({"scores": [finite(float(score)) for score in scores]})
 
@@ -135,12 +138,12 @@ def unpack_answers(text: str, count: int) -> NDArray[np.bool_]:
 
 
 def _recipe(work: Work, changes: Mapping[str, Any] | None = None) -> Recipe:
-    recipe = resolve_recipe(Recipe.model_validate(work.trial.identity["recipe"]), **(changes or {}))
+    recipe = Recipe.model_validate({**work.trial.identity["recipe"], **(changes or {})})
     return recipe.model_copy(update={"batch_size": max(recipe.batch_size // work.shrink, 1)})
 
 
 class _candidate:  # noqa: N801 (used like a function)
-    """A candidate whose training goes on from its checkpoint; that outlives the block only where it was interrupted."""
+    """A candidate that goes on from its checkpoint, which outlives the block only where that is interrupted."""
 
     def __init__(
         self,
@@ -234,13 +237,3 @@ def _earlier(work: Work) -> list[Mapping[str, Any]]:
     """Results of the settings that the search tried before this one."""
     number = work.trial.identity["tpe"]["number"]
     return [work.inputs[key].result for key in work.trial.needs[len(work.trial.needs) - number :]]
-
-
-def _evidence(work: Work) -> Evidence:
-    prompts, data = work.sources, work.data
-    return Evidence(
-        prompts=[np.delete(p.tensor[0].numpy(), list(p.card.prompt.dead_rows), axis=0) for p in prompts],
-        cards=[prompt.card for prompt in prompts],
-        embed_patches=lambda: embedded_patches(work.backbone, data.train, seed=work.trial.identity["seed"]),
-        seed=work.trial.identity["seed"],
-    )

@@ -9,23 +9,43 @@ if TYPE_CHECKING:
     from promptgraft.transferability.base import ESTIMATORS as ESTIMATORS
     from promptgraft.transferability.base import Estimator as Estimator
     from promptgraft.transferability.base import Evidence as Evidence
+    from promptgraft.transferability.combined import transferability as transferability
+    from promptgraft.transferability.cosine import mean_cosine as mean_cosine
+    from promptgraft.transferability.cosine import token_cosine as token_cosine
     from promptgraft.transferability.evaluate import kendall as kendall
+    from promptgraft.transferability.evaluate import regret as regret
     from promptgraft.transferability.evaluate import spearman as spearman
+    from promptgraft.transferability.gather import gather_evidence as gather_evidence
     from promptgraft.transferability.mmd import modality_gap as modality_gap
+    from promptgraft.transferability.neurons import neuron_activations as neuron_activations
+    from promptgraft.transferability.neurons import neuron_overlap as neuron_overlap
     from promptgraft.transferability.norm import prompt_norm as prompt_norm
+    from promptgraft.transferability.projector import task_gap as task_gap
     from promptgraft.transferability.ranking import rank as rank
+    from promptgraft.transferability.resampling import agreement_interval as agreement_interval
+    from promptgraft.transferability.resampling import paired_test as paired_test
     from promptgraft.transferability.volume import data_volume as data_volume
 
 _HOMES = {
     "ESTIMATORS": "base",
     "Estimator": "base",
     "Evidence": "base",
+    "agreement_interval": "resampling",
     "data_volume": "volume",
+    "gather_evidence": "gather",
     "kendall": "evaluate",
+    "mean_cosine": "cosine",
     "modality_gap": "mmd",
+    "neuron_activations": "neurons",
+    "neuron_overlap": "neurons",
+    "paired_test": "resampling",
     "prompt_norm": "norm",
     "rank": "ranking",
+    "regret": "evaluate",
     "spearman": "evaluate",
+    "task_gap": "projector",
+    "token_cosine": "cosine",
+    "transferability": "combined",
 }
 
 __all__ = sorted(_HOMES)

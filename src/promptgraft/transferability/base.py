@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from promptgraft.card import PromptCard
 from promptgraft.registry import Registry
 
-Need = Literal["card", "prompt", "patches"]
+Need = Literal["card", "prompt", "patches", "target prompt", "activations"]
+"""From cheap to dear. "activations" come on top of the target prompt, which takes training."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,27 @@ class Evidence:
         rows.
     cards: the M cards of these prompts.
     embed_patches: makes the target's embedded input tokens (n, D), prefix tokens such as CLS left out.
+    tune_prompt: makes a shallow prompt (P, D) that is tuned on the target.
+    activate: values of the target model's neurons (M, K) under each of M prompts (P_i, D).
     seed: seeds every random draw of an estimator.
     """
 
     prompts: Sequence[NDArray[np.float32]]
     cards: Sequence[PromptCard]
     embed_patches: Callable[[], NDArray[np.float32]]
+    tune_prompt: Callable[[], NDArray[np.float32]]
+    activate: Callable[[Sequence[NDArray[np.float32]]], NDArray[np.float32]]
     seed: int = 0
 
     @cached_property
     def patches(self) -> NDArray[np.float32]:
         """The target's embedded input tokens, (n, D)."""
         return self.embed_patches()
+
+    @cached_property
+    def target_prompt(self) -> NDArray[np.float32]:
+        """A shallow prompt that was tuned on the target, (P, D)."""
+        return self.tune_prompt()
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Estimator:
     cost: what it computes, in terms of M prompts of P rows and n patches.
     applies: which prompts it has a score for; the others get NaN.
     score: evidence -> (M,) float64, larger = transfers better.
+    version: raised whenever its scores change.
     """
 
     name: str
@@ -55,13 +66,21 @@ class Estimator:
     cost: str
     applies: str
     score: Callable[[Evidence], NDArray[np.float64]]
+    version: int = 1
 
 
 ESTIMATORS: Registry[Estimator] = Registry(
     "estimator",
     {
         "gap": "promptgraft.transferability.mmd:GAP",
+        "gap-rbf": "promptgraft.transferability.mmd:GAP_RBF",
+        "gap-linear": "promptgraft.transferability.mmd:GAP_LINEAR",
+        "mean-cosine": "promptgraft.transferability.cosine:MEAN_COSINE",
         "norm": "promptgraft.transferability.norm:NORM",
+        "overlap": "promptgraft.transferability.neurons:OVERLAP",
+        "task-gap": "promptgraft.transferability.projector:TASK_GAP",
+        "token-cosine": "promptgraft.transferability.cosine:TOKEN_COSINE",
+        "transferability": "promptgraft.transferability.combined:TRANSFERABILITY",
         "volume": "promptgraft.transferability.volume:VOLUME",
     },
 )

@@ -263,7 +263,7 @@ def _check_finite(rows: NDArray[Any], what: str) -> None:
         raise InputError(f"{what} holds NaN or infinite values in row {index}. Leave it out or make it anew.")
 
 
-def _score(evidence: Evidence) -> NDArray[np.float64]:
+def _score(evidence: Evidence, kernel: Kernel) -> NDArray[np.float64]:
     """Minus the gap, unbiased: only then does a score not depend on the prompt's length."""
     patches = evidence.patches
     scores = np.full(len(evidence.prompts), np.nan)
@@ -274,17 +274,23 @@ def _score(evidence: Evidence) -> NDArray[np.float64]:
     ]
     for length in {len(evidence.prompts[index]) for index in comparable}:
         same = [index for index in comparable if len(evidence.prompts[index]) == length]
-        gaps = modality_gap([evidence.prompts[index] for index in same], patches, seed=evidence.seed, unbiased=True)
-        scores[same] = -gaps
+        sources = [evidence.prompts[index] for index in same]
+        scores[same] = -modality_gap(sources, patches, kernel=kernel, seed=evidence.seed, unbiased=True)
     return scores
 
 
-GAP = Estimator(
-    name="gap",
-    summary="maximum mean discrepancy between the prompt's rows and the embedded inputs of the target",
-    paper="Zhang et al., Release the Powers of Prompt Tuning: Cross-Modality Prompt Transfer (eq. 4, Algorithm 1)",
-    needs="patches",
-    cost="5 epochs of n / P draws; M P n D multiplications",
-    applies="prompts as wide as the embedded inputs, of at least two rows and no more than there are patches",
-    score=_score,
-)
+def _estimator(name: str, kernel: Kernel, words: str) -> Estimator:
+    return Estimator(
+        name=name,
+        summary=f"maximum mean discrepancy ({words}) between the prompt's rows and the embedded inputs of the target",
+        paper="Zhang et al., Release the Powers of Prompt Tuning: Cross-Modality Prompt Transfer (eq. 4, Algorithm 1)",
+        needs="patches",
+        cost="5 epochs of n / P draws; M P n D multiplications",
+        applies="prompts as wide as the embedded inputs, of at least two rows and no more than there are patches",
+        score=lambda evidence: _score(evidence, kernel),
+    )
+
+
+GAP = _estimator("gap", "rbf5", "five Gaussians")
+GAP_RBF = _estimator("gap-rbf", "rbf", "one Gaussian for all prompts")
+GAP_LINEAR = _estimator("gap-linear", "linear", "distance of means")

@@ -3,9 +3,7 @@
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from promptgraft.backbones.base import Backbone
 from promptgraft.errors import InputError
@@ -13,8 +11,8 @@ from promptgraft.library import PromptLibrary
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask
-from promptgraft.transferability.base import ESTIMATORS, Evidence
-from promptgraft.transferability.patches import embedded_patches
+from promptgraft.transferability.base import ESTIMATORS
+from promptgraft.transferability.gather import gather_evidence
 
 
 def rank(
@@ -25,9 +23,11 @@ def rank(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score every prompt with every estimator, without training anything.
+    """Score every prompt with every estimator.
 
-    Only the task's training split is looked at; where it has more than 1,000 inputs, 1,000 of them chosen at random.
+    None of the prompts is tried. Where an estimator compares them with a prompt of the target's own, that one is tuned
+    first, on the training split, its best epoch chosen on the validation split. The others look at the training split
+    only; where it has more than 1,000 inputs, at 1,000 of them chosen at random.
 
     Args:
         library: the prompts.
@@ -40,8 +40,8 @@ def rank(
         One row per estimator and prompt, best first within an estimator, with the columns `prompt` (name),
         `estimator`, `score` (larger = transfers better; comparable within an estimator only), `rank` (1 = best; equal
         scores share the better rank) and `seconds` (of the estimator for all prompts; the first one that needs the
-        embedded inputs bears their making). A prompt that an estimator does not apply to has score NaN and ranks
-        last; the table's `attrs["notes"]` says which and why.
+        embedded inputs or the target's own prompt bears their making). A prompt that an estimator does not apply to
+        has score NaN and ranks last; the table's `attrs["notes"]` says which and why.
 
     Raises:
         InputError: there is no prompt, no such estimator, or no training input.
@@ -49,14 +49,8 @@ def rank(
     named = _named(library)
     if not named:
         raise InputError("there is no prompt to rank. Add some with `promptgraft library add`.")
-    inputs = task.train if isinstance(task, EmbeddedTask) else task.train.inputs
     chosen = [ESTIMATORS[name] for name in estimators]
-    evidence = Evidence(
-        prompts=[_entry_rows(prompt) for _, prompt in named],
-        cards=[prompt.card for _, prompt in named],
-        embed_patches=lambda: embedded_patches(backbone, inputs, seed=seed),
-        seed=seed,
-    )
+    evidence = gather_evidence([prompt for _, prompt in named], backbone, task, seed=seed)
     names = [name for name, _ in named]
     tables, notes = [], []
     for estimator in chosen:
@@ -77,8 +71,3 @@ def _named(library: PromptLibrary | Sequence[SoftPrompt]) -> list[tuple[str, Sof
     if isinstance(library, PromptLibrary):
         return [(name, library[name]) for name in library]
     return [(prompt.card.name, prompt) for prompt in library]
-
-
-def _entry_rows(prompt: SoftPrompt) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = prompt.tensor[0].numpy()
-    return np.delete(rows, list(prompt.card.prompt.dead_rows), axis=0)
