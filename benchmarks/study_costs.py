@@ -92,7 +92,7 @@ def flops(training: bool) -> float:
 
 def _time(act: Callable[[], None], device: str) -> float:
     best = float("inf")
-    for _ in range(3):
+    for _ in range(5):
         started = time.perf_counter()
         act()
         if device.startswith("cuda"):

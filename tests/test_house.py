@@ -6,8 +6,8 @@ import promptgraft
 ROOT = Path(promptgraft.__file__).parent
 ROOMS = [  # a room imports from rooms before it only; the map is in CONTRIBUTING.md
     *("errors", "version", "registry", "files", "card", "readme", "progress", "intervals", "prompt", "library"),
-    *("packs", "backbones", "tasks", "initialization", "tuning", "transfer", "transferability", "report", "adapt"),
-    *("study", "bench", "cli", "__init__"),
+    *("packs", "backbones", "tasks", "initialization", "tuning", "transfer", "exchange"),
+    *("transferability", "report", "adapt", "study", "bench", "cli", "__init__"),
 ]
 
 

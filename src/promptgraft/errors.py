@@ -3,6 +3,8 @@
 Everything raised on purpose derives from `PromptgraftError`; the command line prints its message and exits with 2.
 """
 
+from collections.abc import Sequence
+
 
 class PromptgraftError(Exception):
     """Root of all errors raised on purpose."""
@@ -10,6 +12,17 @@ class PromptgraftError(Exception):
 
 class InputError(PromptgraftError, ValueError):
     """An argument, a name or a data file is not usable as given."""
+
+
+class DocumentError(InputError):
+    """A document holds mistakes; `mistakes` names each with its place, one line each."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+    def __reduce__(self) -> tuple[type["DocumentError"], tuple[tuple[str, ...]]]:
+        return type(self), (self.mistakes,)
 
 
 class PackError(PromptgraftError):

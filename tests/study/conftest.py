@@ -1,11 +1,14 @@
 """Small studies on tiny random models."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from comparing import Calm, findings
+from drivers import Nursery, finished, steps
+from servers import Postgres, running_postgres
 
 from promptgraft.study.document import write_spec
 from promptgraft.study.drive import run_study
@@ -117,3 +120,63 @@ def tiny_study(
         return StudySpec.model_validate(content | fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres, None, None]:
+    """A PostgreSQL server for all tests."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Callable[..., Store], None, None]:
+    """`make_store(study="tiny", folder=tmp_path)`: one more connection to one store, in each kind of database."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    opened: list[Store] = []
+
+    def make(study: str = "tiny", folder: Path = tmp_path) -> Store:
+        opened.append(Store(folder, study, url))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def nursery(tiny_vit_folder: Path, tiny_bert_folder: Path) -> Generator[Nursery, None, None]:
+    """Starts drivers in processes of their own."""
+    made = Nursery(tiny_vit_folder, tiny_bert_folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def calm(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_vit_folder: Path,
+    tiny_bert_folder: Path,
+    image_folder: Path,
+    nursery: Nursery,
+) -> Calm:
+    """A study with every kind of trial that ran undisturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    spec = StudySpec.model_validate(
+        {
+            "study": "tiny",
+            "backbones": [f"dir:{tiny_vit_folder}"],
+            "targets": [{"task": str(image_folder), "n_train": 16, "n_val": 8, "n_test": 16}],
+            "methods": ["linear", {"method": "vpt", "prompt_length": 2, "search": False}, "projection"],
+            "sources": {
+                "tune": [{"backbone": f"dir:{tiny_bert_folder}", "tasks": [str(write_texts(folder / "texts.csv"))]}]
+            },
+            "seeds": [0, 1],
+            "recipe": {"name": "short", "epochs": 2, "batch_size": 8},
+            "search": {"sampler": "tpe", "over": {"lr": {"low": 0.01, "high": 1.0}}, "trials": 2},
+        }
+    )
+    (folder / "study.yaml").write_text(write_spec(spec), encoding="utf-8")
+    driver = nursery.start(folder)
+    assert driver.wait() == 0, driver.output
+    return Calm(folder, findings(folder), frozenset(finished(folder)), steps(folder))

@@ -1,10 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from promptgraft.errors import InputError
-from promptgraft.study.drive import run_again, run_study
+from promptgraft.study.drive import run_study
 from promptgraft.study.engines.base import Resources
 from promptgraft.study.engines.inline import InlineEngine
 from promptgraft.study.plan import plan_study

@@ -217,6 +217,8 @@ def test_ctrl_c_is_for_the_driver(drive: Any, tmp_path: Path) -> None:
 def test_ray_says_what_it_cannot_do(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"a trial takes 1 CPUs and 8 GPUs, and no node"), make_engine("ray", gpus=8):
         pass
+    with pytest.raises(InputError, match="--gpus-per-trial 1"):
+        make_engine("ray", device="cuda")
     with make_engine("ray", threads=2) as engine:
         assert engine.slots == 1  # of 2 cores
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -231,7 +233,10 @@ def test_ray_names_an_address_that_does_not_answer(address: str, monkeypatch: py
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     engine = ENGINES["ray"](Resources(address=address))
-    with pytest.raises(InputError, match=f"cannot join the Ray cluster at {address}: .* Give the head's"), engine:
+    with (
+        pytest.raises(InputError, match=f"cannot join the Ray cluster at {address}: .* Name a head that answers"),
+        engine,
+    ):
         pass
 
 

@@ -1,10 +1,15 @@
+import shutil
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from promptgraft.errors import InputError
+from promptgraft.report.study_tables import markdown
 from promptgraft.study.document import read_spec
+from promptgraft.study.folder import open_started
 from promptgraft.study.ready import DEFAULT_SIZE, init_study, ready_studies
+from promptgraft.study.summary import summarize
 
 EVERY = [(name, size) for name, sizes in ready_studies().items() for size in sizes]
 
@@ -46,33 +51,15 @@ def test_every_ready_study_reads_and_says_what_it_is(name, size, tmp_path):
         assert all(target.task.removeprefix("builtin/") in BUILTIN for target in spec.targets)
 
 
-def test_the_pocket_baselines_are_those_of_the_benchmark(tmp_path):
-    import importlib.util
-    from pathlib import Path
-
-    source = Path(__file__).parents[2] / "benchmarks" / "baselines.py"
-    if not source.exists():
-        pytest.skip("the benchmark has gone")
-    module_spec = importlib.util.spec_from_file_location("baselines", source)
-    baselines = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(baselines)
-    spec = read_spec(init_study("baselines", "pocket", tmp_path / "s"))
-    (backbone,) = spec.backbones
-    assert {
-        t.shown: {"n_train": t.n_train, "n_val": t.n_val, "n_test": t.n_test} for t in spec.targets
-    } == baselines.TASKS
-    assert tuple((m.method, m.layers) for m in spec.methods) == baselines.METHODS
-    assert [m.shown for m in spec.methods] == ["linear", "vpt shallow", "vpt deep", "spt deep"]
-    assert spec.seeds == baselines.SEEDS
-    assert {t.split_seed for t in spec.targets} == {None}
-    assert spec.threads == 1
-    assert {
-        "backbone": backbone.name,
-        "image_size": backbone.image_size,
-        "dtype": backbone.dtype,
-        "prompt_length": {m.prompt_length for m in spec.methods}.pop(),
-        "recipe": spec.recipe.name,
-    } == baselines.SETTINGS
+def test_the_study_in_the_readme_is_the_ready_one_and_is_done(tmp_path):
+    folder = Path(__file__).parents[2] / "studies" / "baselines"
+    assert read_spec(folder / "study.yaml") == read_spec(init_study("baselines", "pocket", tmp_path / "s"))
+    shutil.copytree(folder, tmp_path / "copy")
+    summary = summarize(open_started(tmp_path / "copy"))
+    assert summary["counts"] == {"train": {"done": 60}}
+    grid = markdown(summary).splitlines()
+    table = grid[grid.index(next(line for line in grid if line.startswith("| Target"))) :]
+    assert all(line in (folder.parents[1] / "README.md").read_text(encoding="utf-8") for line in table[:9])
 
 
 def test_the_paper_size_searches_36_settings(tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from promptgraft.cli import adapt, bench, demo, library, packs, predict, rank, study, transfer, tune
-from promptgraft.errors import PromptgraftError
+from promptgraft.errors import DocumentError, PromptgraftError
 from promptgraft.readme import printable
 from promptgraft.version import __version__
 
@@ -82,7 +82,8 @@ def _run(arguments: list[str]) -> int:
         if os.environ.get("PROMPTGRAFT_TRACEBACK", "0") not in ("", "0"):
             traceback.print_exc()
         if isinstance(error, PromptgraftError):
-            _say("error: " + "\n".join(printable(line) for line in str(error).splitlines()))
+            lines = error.mistakes if isinstance(error, DocumentError) else (error,)
+            _say("error: " + "\n".join(map(printable, lines)))
             return 2
         _say(
             f"error: promptgraft itself failed ({type(error).__name__}: {printable(error)}). Please report it, with "

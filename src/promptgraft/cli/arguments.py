@@ -39,7 +39,7 @@ ImageSize = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the split of the data and of the training.")]
-Recipe = Annotated[str, typer.Option(help="'short', or 'paper' for the settings of VPT.")]
+Recipe = Annotated[str, typer.Option(help="'short', or 'paper' for the settings of the method's paper.")]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)]
 TrainSize = Annotated[
     int | None, typer.Option("--n-train", help="Training examples; all by default.", show_default=False)

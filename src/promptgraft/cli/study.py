@@ -34,10 +34,11 @@ Where = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option(help="Trials at a time; by default as many as there is room for.", show_default=False)
+    int | None,
+    typer.Option(min=1, help="Trials at a time; by default as many as there is room for.", show_default=False),
 ]
 Gpus = Annotated[
-    float, typer.Option("--gpus-per-trial", help="Share of a GPU that a trial takes, such as 0.25 (Ray).")
+    float, typer.Option("--gpus-per-trial", min=0.0, help="Share of a GPU that a trial takes, such as 0.25 (Ray).")
 ]
 Track = Annotated[
     list[str] | None, typer.Option(help="'tensorboard' or 'mlflow': also show every result there.", show_default=False)

@@ -28,7 +28,9 @@ def transfer(
     source: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt folder, or a name or id in a library.")],
     data: Data,
     out: Out,
-    method: Annotated[str, typer.Option(help="'initial', 'frozen' or 'projection'.")] = "initial",
+    method: Annotated[
+        str, typer.Option(help="'initial', 'frozen', 'projection', 'attention', or a control: 'random-matched'.")
+    ] = "initial",
     library: Library = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,

@@ -23,13 +23,15 @@ from promptgraft.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from promptgraft.tuning.tune import Layers
+    from promptgraft.tuning.method import Layers
 
 
 def tune(
     data: Data,
     out: Out,
-    method: Annotated[str, typer.Option(help="'vpt', 'spt' or 'linear'.")] = "vpt",
+    method: Annotated[
+        str, typer.Option(help="'vpt', 'spt', 'linear', or a control of transfers: 'random', 'random-projection'.")
+    ] = "vpt",
     prompt_length: Annotated[int, typer.Option(help="Rows of the prompt in each layer.")] = 10,
     layers: Annotated[str, typer.Option(help="'deep' or 'shallow'.")] = "deep",
     backbone: Backbone = None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from promptgraft.report import wording
@@ -130,7 +131,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     """Mean of all values; None where one is missing, or all are."""
     known = list(values)
     numbers = [value for value in known if value is not None]
-    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(known) else None
+    return round(fmean(numbers), 12) if numbers and len(numbers) == len(known) else None
 
 
 def _quality(row: Row) -> tuple[bool, float]:

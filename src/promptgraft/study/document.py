@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from promptgraft.card import Section
-from promptgraft.errors import InputError
+from promptgraft.errors import DocumentError, InputError
 from promptgraft.files import path_text, write_atomic
 from promptgraft.readme import printable
 from promptgraft.registry import did_you_mean
@@ -63,7 +63,8 @@ def add_to_document(path: Path, additions: Mapping[str, Sequence[str]]) -> Study
     try:
         spec = _validated(text, name)
     except InputError as error:
-        raise InputError(f"{name} stays as it is. With what was to be added:\n{error}") from error
+        lines = error.mistakes if isinstance(error, DocumentError) else (str(error),)
+        raise DocumentError([f"{name} stays as it is. With what was to be added:", *lines]) from error
     write_atomic(path.resolve(), text)
     return spec
 
@@ -109,7 +110,7 @@ def _validated(text: str, name: str) -> StudySpec:
         lines.append(printable(": ".join([*where, words])))
     if len(found) > MAX_MISTAKES:
         lines.append(f"and {len(found) - MAX_MISTAKES} more")
-    raise InputError("\n".join(lines))
+    raise DocumentError(lines)
 
 
 def _dotted(place: Keys) -> str:

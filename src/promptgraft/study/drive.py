@@ -25,7 +25,7 @@ from promptgraft.study.status import words
 from promptgraft.study.store import Store
 from promptgraft.study.tracking import Mirror
 from promptgraft.study.trial import Failure, Outcome, Trial
-from promptgraft.study.work import Worker, pack_prompt
+from promptgraft.study.work import BACK, Worker, pack_prompt
 
 POLL = 1.0
 """Seconds between looks at trials that another driver runs."""
@@ -77,7 +77,7 @@ class _Driver:
             for need in trial.needs:
                 self.users.setdefault(need, []).append(trial.key)
         self.under_way: set[str] = set()
-        self.done = self.failed = 0
+        self.done = 0
         self.library_prompts: dict[str, dict[str, bytes]] = {}
 
     def check_artefacts(self) -> None:
@@ -167,7 +167,7 @@ class _Driver:
         if wanted not in self.library_prompts:
             prompt = find_prompt(name, trial.places["library"])
             if prompt.id != wanted:
-                raise InputError(f"prompt {name} changed since the study was planned. Put it back as it was.")
+                raise InputError(f"prompt {name} changed since the study was planned. {BACK}")
             self.library_prompts[wanted] = pack_prompt(prompt)
         return self.library_prompts[wanted]
 
@@ -177,10 +177,9 @@ class _Driver:
         self.under_way.discard(key)
         if isinstance(outcome, Failure):
             if outcome.changed:
-                raise InputError(f"{outcome.message} Put it back as it was, or start a new study in another folder.")
-            self.store.fail(key, outcome)
-            self.states[key] = "failed"
-            self.failed += 1
+                raise InputError(outcome.message)
+            if self.store.fail(key, outcome):
+                self.states[key] = "failed"
             return
         files = place_artefacts(trial, outcome.artefacts)
         write = partial(write_artefacts, self.store.folder, files)
@@ -189,7 +188,10 @@ class _Driver:
         self.done += 1
         self.states[key] = "done"
         for mirror in self.mirrors:
-            mirror(trial, outcome)
+            try:
+                mirror(trial, outcome)
+            except Exception as error:  # the store has the result; a server that is down stops no study
+                warnings.warn(f"a tracker missed a result: {(str(error).splitlines() or [''])[0]}", stacklevel=2)
         for user in self.users.get(key, ()):
             if self.states[user] == "pending" and self._can(user):
                 heapq.heappush(self.ready, (self.position[user], user))

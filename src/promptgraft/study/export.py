@@ -37,7 +37,8 @@ def export_trials(trials: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """
     table = trial_table(trials)
     if path.suffix == ".csv":
-        write_atomic(path, table.map(_harmless).to_csv(index=False, lineterminator="\n"))
+        # RFC 4180's line ends: with them a text that holds either of the two characters is quoted
+        write_atomic(path, table.map(_harmless).to_csv(index=False, lineterminator="\r\n"))
     elif path.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -7,6 +7,7 @@ what was measured along the way (seconds, memory, hosts) stands in fields of its
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,7 +80,7 @@ def trial_row(record: Record) -> dict[str, Any]:
 
 
 def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]]:
-    groups = _grouped(tested, lambda r: (_label(r, "backbone"), _label(r, "target"), _label(r, "method"), _source(r)))
+    groups = _grouped(tested, lambda record: _place(record.labels))
     rows = []
     for (backbone, target, method, source), members in groups.items():
         done = [record for record in members if record.result is not None]
@@ -88,8 +89,6 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
         low, high = _interval(values)
         row = {"backbone": backbone, "target": target, "method": method, "source": source, "n": len(done)}
         row |= {"mean": _mean(values), "sd": _sd(values), "low": low, "high": high, "val_mean": _mean(val)}
-        reference = groups.get((backbone, target, baseline, None), []) if method != baseline else []
-        row |= _compared(_differences(done, reference))
         row |= {
             "parameters": next((_result(record)["parameters"] for record in done), None),
             "seconds": _mean([(record.measured or {})["seconds"] for record in done]),
@@ -100,6 +99,10 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
         rows.append(row)
     for on_target in _grouped(rows, lambda row: (row["backbone"], row["target"])).values():
         chosen = [row for row in _chosen(on_target) if row["mean"] is not None]
+        reference = [record for row in chosen if row["method"] == baseline for record in groups[_place(row)]]
+        for row in on_target:
+            own = groups[_place(row)] if row["method"] != baseline else []
+            row |= _compared(_differences(own, reference))
         for row, rank in zip(chosen, rankdata([-row["mean"] for row in chosen]).tolist(), strict=True):
             row["rank"] = rank
     return rows
@@ -199,7 +202,7 @@ def _differences(ours: Sequence[Record], theirs: Sequence[Record]) -> list[float
     return [
         _result(record)["test_accuracy"] - reference[record.labels["seed"]]
         for record in ours
-        if record.labels["seed"] in reference
+        if record.result is not None and record.labels["seed"] in reference
     ]
 
 
@@ -223,7 +226,7 @@ def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 def _mean(values: Sequence[float]) -> float | None:
     # rounded, so that means that are equal but for the order of their sums tie
-    return round(float(np.mean(values)), 12) if len(values) else None
+    return round(fmean(values), 12) if len(values) else None
 
 
 def _sd(values: Sequence[float]) -> float | None:
@@ -244,12 +247,9 @@ def _result(record: Record) -> Mapping[str, Any]:
     return record.result
 
 
-def _label(record: Record, name: str) -> Any:
-    return record.labels.get(name)
-
-
-def _source(record: Record) -> Any:
-    return record.labels.get("source")
+def _place(labels: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The row that a trial belongs to."""
+    return tuple(labels.get(name) for name in ("backbone", "target", "method", "source"))
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], R]) -> dict[R, list[T]]:

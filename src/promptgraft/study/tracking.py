@@ -60,8 +60,8 @@ def mlflow(folder: Path, study: str) -> Mirror:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise _missing("mlflow") from error
-    client = MlflowClient()
     try:
+        client = MlflowClient()
         known = client.get_experiment_by_name(study)
         experiment = client.create_experiment(study) if known is None else known.experiment_id
     except MlflowException as error:

@@ -29,11 +29,12 @@ from promptgraft.tuning.adapted import versions
 from promptgraft.tuning.recipes import Recipe
 
 T = TypeVar("T")
+BACK = "Put it back as it was, or start a new study in another folder."
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 class ChangedError(PromptgraftError):
-    """Data or weights are not those that a trial was planned with."""
+    """Data or weights are not to be had as they were when a trial was planned: the others would fail too."""
 
 
 class OutOfMemory(Exception):  # noqa: N818 (a signal between two functions here)
@@ -158,15 +159,20 @@ class Worker:
         """The trial's frozen model.
 
         Raises:
-            ChangedError: its weights are not those that the trial was planned with.
+            ChangedError: its weights are not those that the trial was planned with, or cannot be loaded.
         """
         wanted = trial.identity["backbone"]
 
         def load() -> TransformerBackbone:
             options = trial.places["backbone"]
-            backbone = load_backbone(**options, device=self.device)
+            try:
+                backbone = load_backbone(**options, device=self.device)
+            except InputError as error:
+                raise ChangedError(str(error)) from error
             if backbone.info.weights_sha256 != wanted["weights_sha256"]:
-                raise ChangedError(f"backbone {options['name']} has other weights than the study was planned with.")
+                raise ChangedError(
+                    f"backbone {options['name']} has other weights than the study was planned with. {BACK}"
+                )
             return backbone
 
         return self._backbones.get_or_make(canonical_json(wanted), load)
@@ -182,7 +188,7 @@ class Worker:
 
         def load() -> Task:
             place = trial.places["task"]
-            changed = ChangedError(f"data {place} changed since the study was planned.")
+            changed = ChangedError(f"data {place} changed since the study was planned. {BACK}")
             try:
                 task = load_task(place, name=name, **options)
             except InputError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from promptgraft.transferability.combined import transferability as transferability
     from promptgraft.transferability.cosine import mean_cosine as mean_cosine
     from promptgraft.transferability.cosine import token_cosine as token_cosine
+    from promptgraft.transferability.diffusion import diffused_cosine as diffused_cosine
     from promptgraft.transferability.evaluate import kendall as kendall
     from promptgraft.transferability.evaluate import regret as regret
     from promptgraft.transferability.evaluate import spearman as spearman
@@ -32,6 +33,7 @@ _HOMES = {
     "Evidence": "base",
     "agreement_interval": "resampling",
     "data_volume": "volume",
+    "diffused_cosine": "diffusion",
     "gather_evidence": "gather",
     "kendall": "evaluate",
     "mean_cosine": "cosine",

@@ -72,6 +72,7 @@ class Estimator:
 ESTIMATORS: Registry[Estimator] = Registry(
     "estimator",
     {
+        "diffused-cosine": "promptgraft.transferability.diffusion:DIFFUSED_COSINE",
         "gap": "promptgraft.transferability.mmd:GAP",
         "gap-rbf": "promptgraft.transferability.mmd:GAP_RBF",
         "gap-linear": "promptgraft.transferability.mmd:GAP_LINEAR",

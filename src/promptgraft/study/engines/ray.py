@@ -52,12 +52,17 @@ class RayEngine:
         make_worker: called with `threads` and `device` in each actor; must be importable there.
 
     Raises:
-        InputError: (on entering) no cluster answers at the address, or none of its nodes has room for a trial.
+        InputError: the device is a GPU, of which a trial gets no share; (on entering) no cluster answers at the
+            address, or none of its nodes has room for a trial.
     """
 
     slots: int
 
     def __init__(self, resources: Resources, *, make_worker: Callable[..., Worker] = Worker) -> None:
+        if resources.device.startswith("cuda") and not resources.gpus:
+            raise InputError(
+                "Ray hides GPUs from a trial that asks for none. Give each a share: `--gpus-per-trial 1`."
+            )
         self._resources, self._make_worker = resources, make_worker
         self._own = False
         self._actors: set[Any] = set()
@@ -207,7 +212,7 @@ def _connect(resources: Resources) -> None:
         ray.init("local", num_cpus=resources.jobs_here() * resources.threads, include_dashboard=False, **quiet)
         return
     cure = (
-        "Give the head's `host:port` (or `ray://host:port`), or no address to run on this machine alone. "
+        "Name a head that answers, such as `--on ray://host:10001`, or run on this machine alone with `--on ray`. "
         "A cluster with tokens wants RAY_AUTH_MODE=token in the environment."
     )
     try:
