@@ -24,12 +24,19 @@ SIZES = {  # examples, classes
     "amazon-sentences": (1000, 2),
     "yelp-sentences": (1000, 2),
     "newsgroups": (18814, 20),
+    "tweets": (6444, 2),
+    "vader-tweets": (3362, 2),
+    "vader-movie": (10043, 2),
+    "vader-amazon": (2943, 2),
+    "vader-nyt": (2788, 2),
+    "spam": (6046, 2),
     "boolq": (12697, 2),
     "privacy-qa": (10923, 2),
     "pubmedqa": (1000, 3),
     "piqa": (3000, 2),
     "corr2cause": (2246, 3),
     "crepe": (1520, 3),
+    "word-sense": (4884, 2),
 }
 
 

