@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from promptgraft.card import BackboneInfo
-from promptgraft.initialization.random import TEXT_STD, random_prompt
+from promptgraft.initialization.random import TEXT_STD, random_prompt, xavier
 from tuning.samples import make_backbone
 
 
@@ -64,3 +64,12 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(5)
     random_prompt(info(), 5, "deep")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_xavier_is_torchs_for_each_matrix():
+    expected = torch.nn.init.xavier_uniform_(torch.empty(9, 13), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(xavier((9, 13), torch.Generator().manual_seed(3)), expected)
+    layers = xavier((4, 9, 13), torch.Generator().manual_seed(3))
+    assert (0.9 * expected.abs().max() < layers.abs().amax((1, 2))).all()
+    assert layers.abs().max() <= (6 / (9 + 13)) ** 0.5
+    assert xavier((0, 13), torch.Generator()).shape == (0, 13)

@@ -115,6 +115,7 @@ def _serve() -> None:
             if not answer:
                 os._exit(_drive(**request))
         print(answer, flush=True)
+    os._exit(0)  # which need not take down all that it has imported
 
 
 def _drive(folder: str, command: list[str] | None, output: str, how: dict[str, Any]) -> int:

@@ -47,20 +47,19 @@ class Postgres:
         assert made.returncode == 0, (command, (self._folder / "log").read_text() if program == "pg_ctl" else "")
 
     def database(self) -> str:
-        """The URL of a new, empty database."""
+        """The URL of a new, empty schema, which is as good as a database and made in no time."""
         import psycopg
 
         self._count += 1
         name = f"store{self._count}"
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, user="tester", dbname="postgres", autocommit=True
-        ) as db:
-            db.execute(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://tester@127.0.0.1:{self.port}/{name}"
+        server = f"host=127.0.0.1 port={self.port} user=tester dbname=postgres"
+        with psycopg.connect(server, autocommit=True) as db:
+            db.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://tester@127.0.0.1:{self.port}/postgres?options=-csearch_path%3D{name}"
 
     def by_socket(self, url: str) -> str:
-        """The same database by the server's Unix socket."""
-        return f"postgresql+psycopg://tester@/{url.rsplit('/', 1)[1]}?host={self._folder}&port={self.port}"
+        """The same by the server's Unix socket."""
+        return f"{url.replace(f'127.0.0.1:{self.port}', '')}&host={self._folder}&port={self.port}"
 
     def start(self) -> None:
         """Start it, again after `stop`."""

@@ -52,7 +52,7 @@ def test_a_server_that_comes_back_is_waited_for(postgres: Postgres, store: Store
         store.claim([A])
         postgres.stop()
         threading.Timer(0.7, postgres.start).start()
-        with pytest.warns(match=r"store1?\d*: .*onnect.*\. Trying again\."):
+        with pytest.warns(match=r"store postgresql.*/postgres: .*onnect.*\. Trying again\."):
             assert store.finish(A, OUTCOME, {})
         assert store.claim([B]) == B
         postgres.restart()
@@ -71,12 +71,12 @@ def test_a_server_that_stays_away_is_named(
         store.claim([A])
         postgres.stop()
         try:
-            told = rf"store {re.escape(url)}: .*Connection refused\. Check the URL, and that the server runs\."
+            told = rf"store {re.escape(store.shown)}: .*Connection refused\. Check the URL, and that the server runs\."
             with pytest.raises(InputError, match=told):
                 store.finish(A, OUTCOME, {})
             with pytest.raises(InputError, match=told):
                 Store(tmp_path, "tiny", url)
-            told = r"store .*/store\d+: .*No such file or directory\. Check the URL, and that the server runs\."
+            told = r"store .*@/postgres: .*No such file or directory\. Check the URL, and that the server runs\."
             with pytest.raises(InputError, match=told):
                 Store(tmp_path, "tiny", postgres.by_socket(url))
         finally:
@@ -94,7 +94,6 @@ def test_a_wrong_url_is_named_without_its_password(postgres: Postgres, tmp_path:
         f"postgresql://{host}/nowhere?password=s3cret": 'database "nowhere" does not exist. Check the URL',
         f"postgresql://{host}/nowhere?nonsense=1": 'invalid connection option "nonsense". Check the URL',
         "postgresql://u:s3cret@h:port/name": "the store's URL cannot be read. Write it like postgresql+psycopg://",
-        "postgresql://u:a/s3cret@h/name": "the store's URL cannot be read. Write it like postgresql+psycopg://",
         "u:s3cret@h/name": "the store's URL cannot be read. Write it like postgresql+psycopg://user@host/name, with",
         "mysql://u:s3cret@h/name": "a store is PostgreSQL, or SQLite without any URL; got mysql://. Write it like",
         "sqlite:///s3cret.sqlite": "a store is PostgreSQL, or SQLite without any URL; got sqlite://. Write it like",

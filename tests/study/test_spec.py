@@ -89,8 +89,8 @@ def test_a_word_stands_for_the_first_field() -> None:
     assert spec.backbones == (BackboneSpec(name="packs/vit-small"),)
     assert spec.targets == (TaskSpec(task="builtin/digits"),)
     assert spec.methods[1] == MethodSpec(method="vpt")
-    assert spec.recipe.recipe() == RECIPES["paper"]
-    assert RecipeSpec(epochs=3).recipe() == RECIPES["short"].model_copy(update={"epochs": 3})  # type: ignore[call-arg]
+    assert spec.recipe.recipe("vpt", None) == RECIPES["paper"]
+    assert RecipeSpec(epochs=3).recipe("vpt", None) == RECIPES["short"].model_copy(update={"epochs": 3})  # type: ignore[call-arg]
 
 
 def test_what_tables_call_things() -> None:
@@ -138,11 +138,11 @@ def test_what_is_no_seed(seed: Any) -> None:
         ),
         (
             {"sources": {"tune": [TUNE | {"method": "linear"}]}},
-            "sources.tune.0: Value error, method 'linear' makes no prompt of its own; 'vpt' and 'spt' do",
+            "sources.tune.0: Value error, method 'linear' learns no shallow prompt of its own; 'vpt' and 'spt' do",
         ),
         (
             {"sources": {"tune": [TUNE | {"method": "initial"}]}},
-            "method 'initial' makes no prompt of its own; 'vpt' and 'spt' do",
+            "method 'initial' learns no shallow prompt of its own; 'vpt' and 'spt' do",
         ),
         (
             {"methods": [{"method": "frozen", "sources": {"top": 1, "by": "gap"}}], "sources": LIBRARY},

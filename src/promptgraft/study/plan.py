@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from promptgraft.backbones.load import load_backbone
@@ -123,7 +122,9 @@ class _Planner:
 
     def _tuning(self, group: TunedSources, task: TaskSpec) -> Trial:
         identity, places = self.common(group.backbone, task, group.seed)
-        identity |= method_identity(group.method, group.layers, group.prompt_length, group.recipe.recipe())
+        identity |= method_identity(
+            group.method, group.layers, group.prompt_length, group.recipe.recipe(group.method, task.plain)
+        )
         modality = self.backbone(group.backbone).info.modality
         labels = self._labels(group.backbone, task, group.seed) | {
             "method": f"{group.method} {group.layers}",
@@ -136,8 +137,7 @@ class _Planner:
 
     def _own(self, source: Source, task: TaskSpec) -> bool:
         """Whether a source was tuned on the target's own task."""
-        plain = Path(task.task).stem if not task.task.startswith("builtin/") else task.task.removeprefix("builtin/")
-        return source.task in (self.data(task.task).value, plain, task.shown)
+        return source.task in (self.data(task.task).value, task.plain, task.shown)
 
     def allowed(self, sources: Sequence[Source], task: TaskSpec) -> list[Source]:
         assert self.spec.sources is not None
@@ -177,13 +177,13 @@ class _Planner:
         estimates: Sequence[Trial],
     ) -> Iterator[Trial]:
         for identity, places, needs, label in self._sourced(method, backbone, task, sources, estimates):
-            recipe = (method.recipe or self.spec.recipe).recipe()
+            recipe = (method.recipe or self.spec.recipe).recipe(method.method, task.plain)
             base, where = self.common(backbone, task, seed)
             labels = self._labels(backbone, task, seed) | {"method": method.shown, "source": label}
             where |= places | {"method": method.method}
             base |= identity
             if self.spec.search is None or not method.search:
-                base |= method_identity(method.method, method.layers, method.prompt_length, recipe)
+                base |= method_identity(method.method, method.depth, method.prompt_length, recipe)
                 yield Trial("train", base, where, needs, labels)
             else:
                 yield from self._searched(method, recipe, base, where, needs, labels, task, backbone)
@@ -253,7 +253,7 @@ class _Planner:
         seed = labels["seed"] if task.split_seed is None else search.seed
         own = base | self.common(backbone, task, seed)[0]
         tried = labels | {"seed": seed}
-        alike = method_identity(method.method, method.layers, method.prompt_length, recipe)
+        alike = method_identity(method.method, method.depth, method.prompt_length, recipe)
         settings: list[Trial] = []
         over = {
             name: value.model_dump() if not isinstance(value, tuple) else value for name, value in search.over.items()
@@ -319,6 +319,6 @@ def method_identity(method: str, layers: str, prompt_length: int, recipe: Recipe
     # without defaults, so that a field that a recipe gains changes no key of what was measured without it
     changed = recipe.model_dump(mode="json", exclude_defaults=True)
     identity: dict[str, Any] = {"method": method, "version": kind.version, "recipe": changed}
-    if kind.sources == "none" and not kind.head_only:
+    if kind.layers:
         identity |= {"layers": layers, "prompt_length": prompt_length}
     return identity

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -62,10 +63,15 @@ class TaskSpec(_Short):
         """What tables call it."""
         return self.label or self.task.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def plain(self) -> str:
+        """The task's own name: of the built-in task, the folder or the file."""
+        return self.task.removeprefix("builtin/") if self.task.startswith("builtin/") else Path(self.task).stem
 
-def _exactly(name: str, changes: dict[str, Any]) -> Recipe:
+
+def _exactly(name: str, changes: dict[str, Any], method: str | None = None, task: str | None = None) -> Recipe:
     """The recipe with its changes, refusing those that it would take for something else, such as "3" for 3."""
-    recipe = resolve_recipe(name, **changes)
+    recipe = resolve_recipe(name, method=method, task=task, **changes)
     for field, given in changes.items():
         taken = getattr(recipe, field)
         if taken != given or isinstance(taken, bool) != isinstance(given, bool):
@@ -93,15 +99,15 @@ class RecipeSpec(_Short):
 
     @model_validator(mode="after")
     def _resolves(self) -> "RecipeSpec":
-        self.recipe()
+        self.recipe("vpt", None)
         return self
 
-    def recipe(self) -> Recipe:
-        """The recipe itself."""
+    def recipe(self, method: str, task: str | None) -> Recipe:
+        """The recipe of a method on a task, by the plain name of the latter."""
         known = list(Recipe.model_fields)
         if unknown := [field for field in self.changes if field not in known]:
             raise ValueError(f"a recipe has no {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
-        return _exactly(self.name, self.changes)
+        return _exactly(self.name, self.changes, method, task)
 
 
 class TopSources(Section):
@@ -114,12 +120,13 @@ class TopSources(Section):
 class MethodSpec(_Short):
     """One row of the table: a method with its settings.
 
-    sources: which source prompts it is tried with, for methods that take some: `all`, names, or the best-ranked.
-    recipe: instead of the study's. search: whether the study's search chooses its settings.
+    layers: of a new prompt; None takes `deep` where the method has it. sources: which source prompts it is tried with,
+    for methods that take some: `all`, names, or the best-ranked. recipe: instead of the study's. search: whether the
+    study's search chooses its settings.
     """
 
     method: str
-    layers: Layers = "deep"
+    layers: Layers | None = None
     prompt_length: Count = 10
     sources: Literal["all"] | tuple[Name, ...] | TopSources = "all"
     recipe: RecipeSpec | None = None
@@ -128,16 +135,23 @@ class MethodSpec(_Short):
 
     @model_validator(mode="after")
     def _known(self) -> "MethodSpec":
-        METHODS[self.method]
+        known = METHODS[self.method].layers
+        if known and self.depth not in known:
+            raise ValueError(f"method {self.method!r} has no {self.layers} prompt; its layers are {', '.join(known)}")
         return self
+
+    @property
+    def depth(self) -> Layers:
+        """Layers of a new prompt; of no meaning where the method makes none."""
+        known = METHODS[self.method].layers
+        return self.layers or (known[0] if known and "deep" not in known else "deep")
 
     @property
     def shown(self) -> str:
         """What tables call it."""
         if self.label:
             return self.label
-        kind = METHODS[self.method]
-        return f"{self.method} {self.layers}" if kind.sources == "none" and not kind.head_only else self.method
+        return f"{self.method} {self.depth}" if len(METHODS[self.method].layers) > 1 else self.method
 
 
 class TunedSources(Section):
@@ -153,8 +167,8 @@ class TunedSources(Section):
 
     @model_validator(mode="after")
     def _known(self) -> "TunedSources":
-        if METHODS[self.method].sources != "none" or METHODS[self.method].head_only:
-            raise ValueError(f"method {self.method!r} makes no prompt of its own; 'vpt' and 'spt' do")
+        if self.layers not in METHODS[self.method].layers or METHODS[self.method].head_only:
+            raise ValueError(f"method {self.method!r} learns no {self.layers} prompt of its own; 'vpt' and 'spt' do")
         return self
 
 

@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from promptgraft.backbones.base import Backbone, Tokens
-from promptgraft.errors import CompatibilityError
-from promptgraft.transfer.sources import live_rows
-from promptgraft.tuning.method import Method, Setting
+from promptgraft.backbones.base import Tokens
+from promptgraft.transfer.sources import bridge, fits_shallow, shallow_source
+from promptgraft.tuning.method import Method
 from promptgraft.tuning.prompted import PromptModule
 
 
 class ProjectedPrompt(PromptModule):
     """P(p_s): one linear layer with bias over the frozen rows of a shallow source, (1, P, Ds) -> (1, P, Dt).
 
-    The paper leaves the start open. Equal widths start at the identity, so training starts from the frozen prompt;
+    The paper leaves the start open: equal widths start at the identity, so training starts from the frozen prompt;
     other widths start at Xavier's, with a zero bias.
     """
 
@@ -24,11 +23,7 @@ class ProjectedPrompt(PromptModule):
         self.register_buffer("source", source.detach().clone())
         self.projection = nn.Linear(source.shape[2], width)
         with torch.no_grad():
-            if source.shape[2] == width:
-                self.projection.weight.copy_(torch.eye(width))
-            else:
-                generator = torch.Generator().manual_seed(seed)
-                nn.init.xavier_uniform_(self.projection.weight, generator=generator)
+            self.projection.weight.copy_(bridge(source.shape[2], width, torch.Generator().manual_seed(seed)))
             self.projection.bias.zero_()
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -37,27 +32,14 @@ class ProjectedPrompt(PromptModule):
         return projected
 
 
-def _fits(backbone: Backbone, layers: int, width: int, what: str) -> None:
-    if layers != 1:
-        raise CompatibilityError(
-            f"{what} is deep ({layers} layers); projection carries shallow prompts. Choose one of those, or `--method "
-            "initial` where the width and the depth fit."
-        )
-
-
-def _build(setting: Setting) -> PromptModule:
-    source = setting.sources[0]
-    _fits(setting.backbone, source.card.prompt.layers, source.card.prompt.dim, f"prompt {source.card.name!r}")
-    rows = live_rows(source.tensor, source.card.prompt.dead_rows)
-    return ProjectedPrompt(rows, setting.backbone.info.embed_dim, setting.seed)
-
-
 projection = Method(
     name="projection",
     summary="a learned linear layer over the frozen source prompt",
     paper="https://openreview.net/forum?id=SYnIf4LxAG",
     sources="one",
     start="source",
-    build=_build,
-    fits=_fits,
+    build=lambda setting: ProjectedPrompt(
+        shallow_source(setting, "projection"), setting.backbone.info.embed_dim, setting.seed
+    ),
+    fits=fits_shallow("projection"),
 )

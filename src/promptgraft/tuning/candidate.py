@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ class Candidate:
         checkpoint: Path | None = None,
         probe: tuple[float, float] | None = None,
     ) -> None:
-        method.check(setting.sources)
+        method.check(setting.sources, setting.layers)
+        setting = replace(setting, recipe=recipe)
         started = time.perf_counter()
         self.method, self.setting, self.recipe, self.val = method, setting, recipe, val
         self.status = "running"
@@ -83,8 +85,7 @@ class Candidate:
     @property
     def shown_layers(self) -> str | None:
         """Depth of a new prompt; None where the source decides it, or there is no prompt."""
-        new = self.method.sources == "none" and self.model.prompt.trainable
-        return self.setting.layers if new else None
+        return self.setting.layers if self.method.layers else None
 
     @property
     def label(self) -> str:

@@ -153,7 +153,7 @@ class Trainer:
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not bool(torch.isfinite(value).all()):
             raise TrainingError(
-                f"{what} in epoch {self.epoch + 1} with lr={self.recipe.lr:g}, head_lr={self.recipe.head_lr:g} "
+                f"{what} in epoch {self.epoch + 1} with lr={self.recipe.lr:g}, head_lr={self.recipe.head_rate:g} "
                 f"({self.recipe.optimizer}). Lower the learning rate."
             )
 
@@ -230,8 +230,8 @@ def _optimizer(model: PromptedModel, recipe: Recipe) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [
         {"params": [p for p in prompt if p.dim() > 1], "base_lr": recipe.lr, "weight_decay": recipe.weight_decay},
         {"params": [p for p in prompt if p.dim() <= 1], "base_lr": recipe.lr, "weight_decay": 0.0},
-        {"params": [model.head.weight], "base_lr": recipe.head_lr, "weight_decay": recipe.weight_decay},
-        {"params": [model.head.bias], "base_lr": recipe.head_lr, "weight_decay": 0.0},
+        {"params": [model.head.weight], "base_lr": recipe.head_rate, "weight_decay": recipe.weight_decay},
+        {"params": [model.head.bias], "base_lr": recipe.head_rate, "weight_decay": 0.0},
     ]
     groups = [{**group, "lr": group["base_lr"]} for group in groups if group["params"]]
     if recipe.optimizer == "sgd":

@@ -10,6 +10,9 @@ from promptgraft.prompt import SoftPrompt
 from promptgraft.registry import Registry
 from promptgraft.tasks.embedded import EmbeddedSplit
 from promptgraft.tuning.prompted import PromptModule
+from promptgraft.tuning.recipes import RECIPES, Recipe
+
+Layers = Literal["shallow", "deep"]
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,17 @@ class Setting:
 
     train: the embedded training inputs. sources: prompts trained elsewhere. prompt_length: P of a new prompt.
     layers: `shallow` or `deep`, for a new prompt. source_name: what a library calls the source; None for its card's.
+    recipe: how it will be trained; a candidate sets its own.
     """
 
     backbone: Backbone
     train: EmbeddedSplit
     prompt_length: int
-    layers: Literal["shallow", "deep"]
+    layers: Layers
     seed: int
     sources: tuple[SoftPrompt, ...] = ()
     source_name: str | None = None
+    recipe: Recipe = RECIPES["short"]
 
 
 def fits_unchanged(backbone: Backbone, layers: int, width: int, what: str) -> None:
@@ -44,7 +49,8 @@ class Method:
 
     summary: half a line for a table. paper: a link. sources: how many prompts trained elsewhere it takes.
     build: makes the prompt module. start: in words, where its prompt starts. head_only: nothing but the head is
-    trained. fits: raises `CompatibilityError` where a source of so many layers and this width does not fit a backbone;
+    trained. layers: the depths that it makes a new prompt of; none where there is no prompt, or the source gives its
+    shape. fits: raises `CompatibilityError` where a source of so many layers and this width does not fit a backbone;
     the last argument is what the message calls it. version: raised whenever its results change, so that results of an
     earlier one are not taken for them.
     """
@@ -56,14 +62,15 @@ class Method:
     start: str
     build: Callable[[Setting], PromptModule]
     head_only: bool = False
+    layers: tuple[Layers, ...] = ()
     fits: Callable[[Backbone, int, int, str], None] = fits_unchanged
     version: int = 1
 
-    def check(self, sources: Sequence[SoftPrompt]) -> None:
-        """Refuse a wrong number of source prompts.
+    def check(self, sources: Sequence[SoftPrompt], layers: Layers) -> None:
+        """Refuse a wrong number of source prompts, or a depth that the method has no prompt of.
 
         Raises:
-            CompatibilityError: says how many the method takes.
+            CompatibilityError: says what the method takes.
         """
         if self.sources == "one" and len(sources) != 1:
             raise CompatibilityError(
@@ -72,6 +79,10 @@ class Method:
         if self.sources == "none" and sources:
             raise CompatibilityError(
                 f"method {self.name!r} takes no source prompt. `--method initial` starts from the source."
+            )
+        if self.layers and layers not in self.layers:
+            raise CompatibilityError(
+                f"method {self.name!r} makes no {layers} prompt. Ask for {self.layers[0]!r} layers."
             )
 
 
@@ -84,5 +95,9 @@ METHODS: Registry[Method] = Registry(
         "initial": "promptgraft.transfer.initial:initial",
         "frozen": "promptgraft.transfer.frozen:frozen",
         "projection": "promptgraft.transfer.projection:projection",
+        "attention": "promptgraft.transfer.attention:attention",
+        "random": "promptgraft.transfer.controls:random",
+        "random-matched": "promptgraft.transfer.controls:random_matched",
+        "random-projection": "promptgraft.transfer.controls:random_projection",
     },
 )

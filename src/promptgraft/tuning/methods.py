@@ -39,6 +39,7 @@ vpt = Method(
     sources="none",
     start="random",
     build=_vpt,
+    layers=("shallow", "deep"),
 )
 
 spt = Method(
@@ -48,4 +49,5 @@ spt = Method(
     sources="none",
     start="own tokens",
     build=_spt,
+    layers=("shallow", "deep"),
 )

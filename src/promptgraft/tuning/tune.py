@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from promptgraft.backbones.base import Backbone
 from promptgraft.card import Score
@@ -13,10 +12,8 @@ from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask, embed_task
 from promptgraft.tuning.adapted import Adapted, Naming, adapted_from
 from promptgraft.tuning.candidate import Candidate
-from promptgraft.tuning.method import METHODS, Setting
+from promptgraft.tuning.method import METHODS, Layers, Setting
 from promptgraft.tuning.recipes import Recipe, resolve_recipe
-
-Layers = Literal["shallow", "deep"]
 
 
 def tune(
@@ -39,7 +36,7 @@ def tune(
     Args:
         backbone: from `load_backbone`.
         task: from `load_task`.
-        method: `linear`, `vpt` or `spt`.
+        method: `linear`, `vpt`, `spt`, or a control of transfers: `random`, `random-projection` (shallow only).
         prompt_length: P, rows per layer.
         layers: `shallow` or `deep`.
         seed: of the start and of the order of the examples; equal seeds give equal bits on a CPU.
@@ -61,7 +58,7 @@ def tune(
         prompt_length=prompt_length,
         layers=layers,
         seed=seed,
-        recipe=resolve_recipe(recipe, epochs=epochs),
+        recipe=resolve_recipe(recipe, method=method, task=_task(task).name, epochs=epochs),
         checkpoint=checkpoint,
         naming=Naming(name or f"{_task(task).modality}/{_task(task).name}", licence, command),
     )
@@ -89,7 +86,7 @@ def transfer(
         source: the prompt.
         backbone: from `load_backbone`.
         task: from `load_task`.
-        method: `initial`, `frozen` or `projection`.
+        method: `initial`, `frozen`, `projection`, `attention`, or a control: `random-matched`.
         seed: of the order of the examples, and of new parts.
         recipe: a recipe or its name.
         epochs: instead of the recipe's.
@@ -113,7 +110,7 @@ def transfer(
         prompt_length=shape[1],
         layers="shallow" if shape[0] == 1 else "deep",
         seed=seed,
-        recipe=resolve_recipe(recipe, epochs=epochs),
+        recipe=resolve_recipe(recipe, method=method, task=_task(task).name, epochs=epochs),
         checkpoint=checkpoint,
         naming=Naming(name or f"{_task(task).modality}/{_task(task).name}", licence, command),
     )
@@ -141,7 +138,7 @@ def _fit(
     if prompt_length < 1:
         raise InputError(f"prompt_length must be at least 1, got {prompt_length}.")
     chosen = METHODS[method]
-    chosen.check(sources)
+    chosen.check(sources, layers)
     data = task if isinstance(task, EmbeddedTask) else embed_task(backbone, task)
     if (data.backbone.info, data.backbone.dtype) != (backbone.info, backbone.dtype):
         raise InputError(

@@ -1,0 +1,23 @@
+"""What enumerates methods by hand is held to the registry, which a help text cannot import."""
+
+import inspect
+
+import pytest
+
+from promptgraft.cli import transfer, tune
+from promptgraft.tuning import tune as functions
+from promptgraft.tuning.method import METHODS
+
+HELP = {"none": tune.tune, "one": transfer.transfer}
+DOCSTRING = {"none": functions.tune, "one": functions.transfer}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_stands_where_it_belongs(name: str) -> None:
+    for sources in HELP:
+        option = inspect.signature(HELP[sources]).parameters["method"].annotation.__metadata__[0]
+        belongs = METHODS[name].sources == sources
+        assert (f"'{name}'" in option.help) == belongs
+        document = inspect.getdoc(DOCSTRING[sources]) or ""
+        line = next(line for line in document.splitlines() if line.strip().startswith("method: "))
+        assert (f"`{name}`" in line) == belongs
