@@ -165,11 +165,8 @@ def test_a_linear_winner_has_no_prompt(promptgraft, common, tmp_path, monkeypatc
 
 
 def test_of_equals_the_one_with_fewer_parameters_wins(promptgraft, common, tmp_path, monkeypatch):
-    monkeypatch.setattr(Candidate, "_constant_logits", lambda self, split: torch.eye(3)[split.labels])
-    for module in ("candidate", "fit"):
-        monkeypatch.setattr(
-            f"promptgraft.tuning.{module}.predict_logits", lambda model, split: torch.eye(3)[split.labels]
-        )
+    monkeypatch.setattr(Candidate, "logits", lambda self, split: torch.eye(3)[split.labels])
+    monkeypatch.setattr("promptgraft.tuning.fit.predict_logits", lambda model, split: torch.eye(3)[split.labels])
     assert promptgraft(*common, "--out", tmp_path / "out")[0] == 0
     result = result_of(tmp_path / "out")
     assert {c["val_accuracy"]["value"] for c in result["candidates"]} == {1.0}

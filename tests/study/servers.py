@@ -32,6 +32,14 @@ class Postgres:
         with (folder / "data" / "postgresql.conf").open("a") as stream:
             stream.writelines(f"{name} = {value}\n" for name, value in settings.items())
         self.start()
+        end = 'cat; kill -QUIT $(head -1 data/postmaster.pid); rm -rf "$PWD"'  # also where the tests are killed
+        self._guard = subprocess.Popen(
+            ["sh", "-c", end], user=user, cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+        )
+
+    def end(self) -> None:
+        """Stop the server for good, and remove its folder."""
+        self._guard.communicate()
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
@@ -93,7 +101,9 @@ def running_postgres() -> Iterator[Postgres]:
         if user is not None:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         server = Postgres(places[-1], folder, user)
-        yield server
-        server.stop()
+        try:
+            yield server
+        finally:
+            server.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

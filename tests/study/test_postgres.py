@@ -162,5 +162,5 @@ def test_a_deadlock_passes(store: Store) -> None:
     for thread in threads:
         thread.join()
     with store._engine.connect() as connection:
-        results = connection.execute(sa.text("SELECT count(*) FROM results")).scalar()
+        results = connection.execute(sa.text("SELECT count(*) FROM promptgraft_results")).scalar()
     assert results == (store.record(A).state == "done")

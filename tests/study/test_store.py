@@ -19,7 +19,7 @@ from promptgraft.errors import InputError
 from promptgraft.study import store as room
 from promptgraft.study.facts import Fact
 from promptgraft.study.migrations import HEAD
-from promptgraft.study.schema import metadata, trials
+from promptgraft.study.schema import VERSION_TABLE, metadata, trials
 from promptgraft.study.store import Store
 from promptgraft.study.trial import Failure, Outcome, Trial
 
@@ -372,19 +372,19 @@ def test_the_migrations_make_the_schema(make_store: MakeStore) -> None:
     from alembic.migration import MigrationContext
 
     with make_store()._engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION_TABLE})
         assert context.get_current_revision() == HEAD
         assert compare_metadata(context, metadata) == []
 
 
 def test_a_store_of_a_newer_version_is_refused(store: Store, make_store: MakeStore) -> None:
     with store._engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text("UPDATE promptgraft_version SET version_num = '9999'"))
     told = r"was made by a newer promptgraft \(schema 9999\): pip install -U promptgraft"
     with pytest.raises(InputError, match=told):
         make_store()
     with store._engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+        assert connection.execute(sa.text("SELECT version_num FROM promptgraft_version")).scalar() == "9999"
 
 
 @pytest.fixture

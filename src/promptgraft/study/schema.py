@@ -1,11 +1,13 @@
-"""The tables of a study's store."""
+"""The tables of a study's store, under names that no other program in the same database has."""
 
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
+VERSION_TABLE = "promptgraft_version"
+"""Where the schema's revision stands; Alembic's own name for it is taken wherever MLflow or Optuna keep tables."""
 
 studies = sa.Table(
-    "studies",
+    "promptgraft_studies",
     metadata,
     sa.Column("study", sa.String(100), primary_key=True),
     sa.Column("spec", sa.JSON, nullable=False),
@@ -13,7 +15,7 @@ studies = sa.Table(
 """Each study's specification as it was last planned."""
 
 facts = sa.Table(
-    "facts",
+    "promptgraft_facts",
     metadata,
     sa.Column("study", sa.String(100), primary_key=True),
     sa.Column("kind", sa.String(20), primary_key=True),
@@ -24,7 +26,7 @@ facts = sa.Table(
 """Data, weights and prompts that a study began with."""
 
 trials = sa.Table(
-    "trials",
+    "promptgraft_trials",
     metadata,
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("kind", sa.String(20), nullable=False),
@@ -36,19 +38,19 @@ trials = sa.Table(
 """Every trial of any study by its content key. State: pending, running (by `owner`), done or failed."""
 
 members = sa.Table(
-    "members",
+    "promptgraft_members",
     metadata,
     sa.Column("study", sa.String(100), primary_key=True),
-    sa.Column("key", sa.String(64), sa.ForeignKey("trials.key"), primary_key=True),
+    sa.Column("key", sa.String(64), sa.ForeignKey("promptgraft_trials.key"), primary_key=True),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("labels", sa.JSON, nullable=False),
 )
 """Which trials a study is made of, in which order, and what its tables call them."""
 
 results = sa.Table(
-    "results",
+    "promptgraft_results",
     metadata,
-    sa.Column("key", sa.String(64), sa.ForeignKey("trials.key"), primary_key=True),
+    sa.Column("key", sa.String(64), sa.ForeignKey("promptgraft_trials.key"), primary_key=True),
     sa.Column("result", sa.JSON, nullable=False),
     sa.Column("measured", sa.JSON, nullable=False),
     sa.Column("artefacts", sa.JSON, nullable=False),

@@ -5,7 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from promptgraft.errors import InputError
-from promptgraft.study.schema import alone
+from promptgraft.study.schema import VERSION_TABLE, alone
 
 HEAD = "0001"
 """The newest revision in `versions/`; a store that has it is used without loading Alembic."""
@@ -50,6 +50,6 @@ def _revision(engine: sa.Engine) -> str | None:
 
 
 def _revision_of(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))).scalar()

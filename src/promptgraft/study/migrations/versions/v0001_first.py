@@ -10,12 +10,12 @@ down_revision = None
 def upgrade() -> None:
     """Make the tables."""
     op.create_table(
-        "studies",
+        "promptgraft_studies",
         sa.Column("study", sa.String(100), primary_key=True),
         sa.Column("spec", sa.JSON, nullable=False),
     )
     op.create_table(
-        "facts",
+        "promptgraft_facts",
         sa.Column("study", sa.String(100), primary_key=True),
         sa.Column("kind", sa.String(20), primary_key=True),
         sa.Column("name", sa.Text, primary_key=True),
@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("files", sa.JSON, nullable=False),
     )
     op.create_table(
-        "trials",
+        "promptgraft_trials",
         sa.Column("key", sa.String(64), primary_key=True),
         sa.Column("kind", sa.String(20), nullable=False),
         sa.Column("state", sa.String(20), nullable=False),
@@ -32,15 +32,15 @@ def upgrade() -> None:
         sa.Column("traceback", sa.Text),
     )
     op.create_table(
-        "members",
+        "promptgraft_members",
         sa.Column("study", sa.String(100), primary_key=True),
-        sa.Column("key", sa.String(64), sa.ForeignKey("trials.key"), primary_key=True),
+        sa.Column("key", sa.String(64), sa.ForeignKey("promptgraft_trials.key"), primary_key=True),
         sa.Column("position", sa.Integer, nullable=False),
         sa.Column("labels", sa.JSON, nullable=False),
     )
     op.create_table(
-        "results",
-        sa.Column("key", sa.String(64), sa.ForeignKey("trials.key"), primary_key=True),
+        "promptgraft_results",
+        sa.Column("key", sa.String(64), sa.ForeignKey("promptgraft_trials.key"), primary_key=True),
         sa.Column("result", sa.JSON, nullable=False),
         sa.Column("measured", sa.JSON, nullable=False),
         sa.Column("artefacts", sa.JSON, nullable=False),
