@@ -122,6 +122,12 @@ def test_verdict_names_the_estimator_that_agrees_best():
     assert f"Of 4 estimators, {best} agrees best with measured transfer" in told
 
 
+def test_verdict_says_so_when_no_estimator_agrees():
+    study = sample_study()
+    against = [{**row, "kendall": -5.0} for row in study["agreement"]]
+    assert "No estimator agrees with measured transfer" in verdict({**study, "agreement": against})
+
+
 @pytest.mark.parametrize("present", [*LISTS, None])
 def test_any_list_may_be_empty_and_any_number_none(present):
     study = sample_study()

@@ -73,6 +73,8 @@ def _estimators(study: Mapping[str, Any]) -> str:
     best = max(scores, key=lambda name: scores[name])
     places = {(agreement.backbone, target) for agreement in found for target in agreement.targets}
     over = _places(len(places), several=len({backbone for backbone, _ in places}) > 1)
+    if scores[best] <= 0:
+        return f"No estimator agrees with measured transfer (mean Kendall coefficient {scores[best]:.0f} at best)."
     who = f"Of {len(scores)} estimators, {best}" if len(scores) > 1 else best
     return f"{who} agrees best with measured transfer (mean Kendall coefficient {scores[best]:.0f} over {over})."
 
