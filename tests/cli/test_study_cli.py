@@ -141,13 +141,13 @@ def test_a_trial_is_run_again_and_compared(promptgraft: Run, study: Path) -> Non
     assert last == "the same result as in the store"
     assert json.loads("\n".join(shown))["test_n"] == 16
     with sqlite3.connect(study / "study.sqlite") as database:
-        (result,) = database.execute("SELECT result FROM results WHERE key = ?", [key]).fetchone()
+        (result,) = database.execute("SELECT result FROM promptgraft_results WHERE key = ?", [key]).fetchone()
         changed = json.dumps(json.loads(result) | {"test_accuracy": 0.123})
-        database.execute("UPDATE results SET result = ? WHERE key = ?", [changed, key])
+        database.execute("UPDATE promptgraft_results SET result = ? WHERE key = ?", [changed, key])
     code, out, _ = promptgraft("study", "run", study, "--trial", key)
     assert (code, out.splitlines()[-1]) == (1, "NOT the result that is in the store")
     with sqlite3.connect(study / "study.sqlite") as database:  # which stays as it was
-        assert database.execute("SELECT result FROM results WHERE key = ?", [key]).fetchone() == (changed,)
+        assert database.execute("SELECT result FROM promptgraft_results WHERE key = ?", [key]).fetchone() == (changed,)
 
 
 def test_only_what_is_added_runs(promptgraft: Run, study: Path) -> None:

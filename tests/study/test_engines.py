@@ -198,7 +198,7 @@ def test_workers_end_with_a_driver_that_is_killed(drive: Any, name: str, tmp_pat
     pid, folder = awaited(tmp_path / "log")
     driver.kill()
     assert gone(pid)
-    assert driver.communicate(timeout=20)[0] == "[1]\n"
+    assert driver.communicate(timeout=20)[0].startswith("[1]\n")  # Ray may add that it lost the worker
     if name == "processes":
         assert not folder.exists()
 
