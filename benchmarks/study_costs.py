@@ -1,9 +1,9 @@
 """What the cross-modality paper's whole study costs: 13 sources x 19 targets x 5 seeds x 36 settings, ViT-B/16.
 
-Times a few passes of ViT-B/16 (random weights: speed does not depend on them) at 224 pixels with 100 prompt rows on the
-device at hand, and composes the study from them: 1,000 training images, 100 epochs, 200 images of validation per
-epoch in the search, `--test` images of test once. A second column puts an accelerator of `--tflops` sustained TFLOP/s
-in the device's place: that is arithmetic, not a measurement.
+Times a few passes of ViT-B/16 (random weights: speed does not depend on them) at 224 pixels with 100 prompt rows on
+the device at hand, and composes the study from them: 1,000 training images, 100 epochs, 200 images of validation per
+epoch in the search, `--test` images of test once. A second column puts an accelerator of `--tflops` sustained
+TFLOP/s in the device's place: that is arithmetic, not a measurement.
 
     python benchmarks/study_costs.py --device cpu --tflops 300
 """
