@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata, t, ttest_rel
 
-from promptgraft.transferability import kendall, spearman
+from promptgraft.study.agreement import agreement, overall
+from promptgraft.study.comparisons import comparisons, gains
 
 TARGETS = {"mnist-5k": 0.87, "fashion-2k": 0.79, "textures": 0.62, "land-cover": 0.91, "newsgroups": 0.70}
 SOURCES = ("vision/digits", "vision/land", "vision/textures", "text/newsgroups", "text/reviews", "text/topic")
@@ -19,6 +20,7 @@ METHODS = {  # gain over the linear probe, and its noise; parameters; seconds
     "spt deep": (0.031, 0.010, 92_160, 49.0),
     "initial": (0.012, 0.008, 7_680, 30.2),
     "projection": (0.022, 0.009, 151_000, 60.1),
+    "random-projection": (0.004, 0.009, 151_000, 60.1),
 }
 TRANSFER = ("initial", "projection")
 ESTIMATORS = ("gap", "norm", "h_score", "log_me")
@@ -43,6 +45,7 @@ def sample_study(
     ]
     _break(trials)
     rows = _rows(trials)
+    compared = comparisons(rows, trials)
     estimates = _estimates(rng, rows, seeds)
     trials += [_trial("estimate", s["backbone"], s["target"], s["seed"], estimator=s["estimator"]) for s in estimates]
     trials = list({trial["key"]: trial for trial in trials}.values())
@@ -60,9 +63,12 @@ def sample_study(
         "counts": {kind: dict(states) for kind, states in counts.items()},
         "rows": rows,
         "averages": _averages(rows),
+        "comparisons": compared,
+        "gains": gains(compared, BASELINE),
         "trials": trials,
         "estimates": estimates,
-        "agreement": _agreement(estimates),
+        "agreement": agreement(estimates),
+        "estimators": overall(estimates),
         "cost": _cost(trials),
     }
 
@@ -131,6 +137,8 @@ def _break(trials: list[dict[str, Any]]) -> None:
     for trial in hurt:
         trial |= {"state": "pending", "val_accuracy": None, "test_accuracy": None, "curve": None, "epochs": None}
         trial |= {"seconds": None, "peak_memory": None, "device": None, "host": None, "started": None}
+    if not hurt:
+        return
     hurt[0]["state"] = "failed"
     hurt[0]["error"] = "the loss is not finite at epoch 3; lower lr=0.5"
     hurt[0]["traceback"] = 'Traceback (most recent call last):\n  File "fit.py", line 120, in fit\nTuningError: <loss>'
@@ -229,29 +237,6 @@ def _estimates(rng: np.random.Generator, rows: list[dict[str, Any]], seeds: int)
         for estimator in ESTIMATORS
         for seed in range(min(seeds, 1))
     ]
-
-
-def _agreement(estimates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in estimates:
-        groups.setdefault((row["backbone"], row["target"], row["estimator"], row["method"]), []).append(row)
-    rows = []
-    for (backbone, target, estimator, method), group in groups.items():
-        scores, measured = ([row[name] for row in group] for name in ("score", "measured"))
-        few = len(group) < 2
-        rows.append(
-            {
-                "backbone": backbone,
-                "target": target,
-                "estimator": estimator,
-                "method": method,
-                "n": len(group),
-                "kendall": None if few else kendall(scores, measured),
-                "spearman": None if few else spearman(scores, measured),
-                "top1_regret": max(measured) - measured[int(np.argmax(scores))],
-            }
-        )
-    return rows
 
 
 def _cost(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,14 +7,20 @@ from browser import look, needs_browser
 from reading import Reader
 from study_sample import BASELINE, ESTIMATORS, METHODS, SOURCES, sample_study
 
-from promptgraft.report import study_figures as figures
 from promptgraft.report import study_panels as panels
+from promptgraft.report.study_agreement import feet, rankings
 from promptgraft.report.study_grid import agreements, grids
+from promptgraft.report.study_heat import Heat, heatmap
 from promptgraft.report.study_page import render_study, write_study_report
+from promptgraft.report.study_sources import correlation_of, source_panels
 from promptgraft.report.study_verdict import verdict
+from promptgraft.report.svg import round_axis
 
 HOSTILE = "</script><script>alert(1)</script>\"'`{{ 7 * 7 }}&=HYPERLINK()"
-LISTS = ("rows", "averages", "trials", "estimates", "agreement", "cost")
+LISTS = (
+    *("rows", "averages", "comparisons", "gains", "trials"),
+    *("estimates", "agreement", "estimators", "cost"),
+)
 
 
 def row(target, method, mean, **fields):
@@ -33,7 +39,7 @@ def hostile_study():
     study["trials"][0] |= {"setting": {HOSTILE: HOSTILE}, "state": HOSTILE, "key": HOSTILE, "versions": {HOSTILE: 1}}
     for name in LISTS:
         for entry in study[name]:
-            for key in ("method", "estimator"):
+            for key in ("method", "estimator", "against"):
                 if entry.get(key) in ("projection", "gap", BASELINE):
                     entry[key] = HOSTILE + entry[key]
     study["baseline"] = HOSTILE + BASELINE
@@ -48,12 +54,12 @@ def test_page_says_what_was_measured():
     assert "83.1 ± 0.2" not in words  # a mean over targets has no deviation over seeds
     for name in (*METHODS, *SOURCES, *ESTIMATORS):
         assert name in words
-    assert "275 trials: 269 done, 1 failed, 1 running, 4 pending." in words
+    assert "290 trials: 284 done, 1 failed, 1 running, 4 pending." in words
     assert "the loss is not finite at epoch 3; lower lr=0.5" in words
     assert "TuningError: <loss>" in words
     assert "None" not in words
     assert "nan" not in words.split()
-    assert "adacpu: 269 trials" in words
+    assert "adacpu: 284 trials" in words
     assert '"study": "baselines"' in words
 
 
@@ -120,6 +126,7 @@ def test_verdict_names_the_estimator_that_agrees_best():
     table = agreements(sample_study())[0]
     best = max(ESTIMATORS, key=table.mean)
     assert f"Of 4 estimators, {best} agrees best with measured transfer" in told
+    assert told.endswith(f"over 5 targets; norm alone {table.mean('norm'):.0f}).")
 
 
 def test_verdict_says_so_when_no_estimator_agrees():
@@ -189,20 +196,155 @@ def test_ten_thousand_trials_stay_small():
 
 def test_heat_map_is_sorted_and_signed():
     values = {("bad", "x"): -0.05, ("bad", "y"): -0.01, ("good", "x"): 0.04, ("good", "y"): 0.10, ("half", "y"): 0.0}
-    figure = figures.heatmap(values, what="against linear")
-    assert re.findall(r'text-anchor="end">(\w+)<', figure) == ["good", "half", "bad", "mean"]
+    cells = {place: Heat(value, f"{' on '.join(place)}: {value}") for place, value in values.items()}
+    figure = heatmap(
+        cells, {("vpt", "x"): Heat(-0.05, "vpt"), ("mlp", "y"): Heat(0.05, "mlp")}, label="against linear"
+    )
+    names = re.findall(r'text-anchor="end">(\w+)<', figure.replace("<title>", "").replace("</title>", ""))
+    assert [name[: len(name) // 2] for name in names] == ["good", "half", "bad", "mean", "vpt", "mlp"]
     assert figure.index(">y<title") < figure.index(">x<title")
-    assert (figure.count('class="gain"'), figure.count('class="loss"')) == (3, 2)
-    assert figure.count('class="ground"') == 1  # (half, x) was not measured
-    assert re.search(r'class="gain" fill-opacity="0.55"[^>]*><title>good on y: \+10.0 against linear', figure)
+    assert (figure.count('class="gain"'), figure.count('class="loss"')) == (4, 3)
+    assert figure.count('class="ground"') == 3  # (half, x), (vpt, y) and (mlp, x) were not measured
+    assert re.search(r'class="gain" fill-opacity="0.55"[^>]*><title>good on y: 0.1<', figure)
+    assert re.findall(r'text-anchor="middle" x="[\d.]+" y="[\d.]+">([^<]*)<', figure) == [
+        *("+7.0", "+0.0", "−3.0"),  # of the sources
+        *("+3.0", "−0.5", "+1.2"),  # of the targets, and of all
+        *("−5.0", "+5.0"),
+    ]
 
 
-def test_without_a_baseline_sources_are_compared_to_their_mean():
+def pair(method, against, values, **fields):
+    """A comparison on target t of accuracies with a reference of 0.5, by source; None for a method without."""
+    cells = [
+        {"target": "t", "source": source, "accuracy": 0.5 + 0.5 * v, "reference": 0.5, "value": v}
+        for source, v in values.items()
+    ]
+    sourced = None not in values
+    row = {"backbone": "vit", "method": method, "against": against, "sourced": sourced, "same_source": False}
+    row |= {"above": sum(v > 0 for v in values.values()), "pairs": len(cells), "share": 0.5, "cells": cells}
+    return row | {"low": None, "high": None, "gain": 0.0, "p": None} | fields
+
+
+def test_every_method_that_others_are_compared_with_has_a_panel():
+    study = {
+        "rows": [row("t", "linear", 0.5), row("t", "random", 0.4), row("t", "frozen", 0.5, source="a")],
+        "comparisons": [
+            pair("random", "linear", {None: -0.2}, share=0.0),
+            pair("frozen", "linear", {"a": 0.1, "b": -0.1}, low=0.25, high=0.75, p=0.25, gain=-0.0123),
+            pair("frozen", "matched", {"a": 0.1}, same_source=True),
+            pair("frozen", "random", {"a": 0.3, "b": 0.1}),
+            pair("linear", "random", {None: 0.25}),
+        ],
+    }
+    study["rows"].append(row("t", "matched", 0.4, source="a"))
+    linear, random, matched = source_panels(study)["vit"]
+    assert [panel["against"] for panel in (linear, random, matched)] == ["linear", "random", "matched"]
+    assert [(line["method"], line["told"]) for line in linear["lines"]] == [
+        ("frozen", "50\u00a0% (25 to 75)"),
+        ("random", "0\u00a0%"),
+    ]
+    assert linear["lines"][0]["gained"] == "−1.2\u00a0%"
+    (map_,) = linear["maps"]
+    assert "<title>a on t: +10.0\u00a0%, 55.0\u00a0% against 50.0\u00a0% of linear</title>" in map_["figure"]
+    assert "<title>random on t: −20.0\u00a0%, 40.0\u00a0% against 50.0\u00a0% of linear</title>" in map_["figure"]
+    words = Reader(render_study({**empty_study(), **study, "baseline": "linear"})).words
+    assert "1 of 2 pairs" in words
+    assert "0 of 1 targets" in words
+    assert "matched takes sources too: each is compared with the same one." in words
+    assert "By target" not in words  # no gains were given
+
+
+def test_a_study_without_sources_says_nothing_of_them():
+    study = sample_study(sources=())
+    assert study["comparisons"] == study["gains"] == study["estimators"] == []
+    words = Reader(render_study(study)).words
+    assert "Which source helps" not in words
+    assert "Do the estimates agree" not in words
+
+
+def test_without_another_method_sources_are_compared_to_their_mean():
     rows = [row("a", "initial", 0.8, source="x"), row("a", "initial", 0.6, source="y")]
-    (found,) = panels.heatmaps({"rows": rows, "baseline": None})["vit"]
-    assert found["what"] == "against the mean of all sources"
-    assert ">+10.0<" in found["figure"]
-    assert ">−10.0<" in found["figure"]
+    ((panel,),) = source_panels({"rows": rows, "baseline": None}).values()
+    assert panel["against"] == "the mean of all sources"
+    assert ">+14.3<" in panel["maps"][0]["figure"]  # 0.8 / 0.7 - 1
+    assert ">−14.3<" in panel["maps"][0]["figure"]
+
+
+def test_gains_have_a_dot_and_a_whisker_for_each_target():
+    targets = [
+        {"target": "a", "x": 0.02, "y": 0.01, "low": -0.01, "high": 0.04},
+        {"target": "b", "x": -0.01, "y": 0.03, "low": 0.03, "high": 0.03},
+    ]
+    told = {"backbone": "vit", "method": "frozen", "against": "linear", "baseline": "probe", "targets": targets}
+    told |= {"correlation": -43.4, "low": -80.0, "high": 12.0}
+    study = {"rows": [row("t", "linear", 0.5)], "comparisons": [pair("frozen", "linear", {"a": 0.1})], "gains": [told]}
+    ((panel,),) = source_panels(study).values()
+    scatter = panel["maps"][0]["scatter"]
+    assert scatter["told"] == "−43 (−80 to 12)"
+    assert scatter["figure"].count("<circle") == scatter["figure"].count('class="whisker"') == 2
+    says = "a: linear +2.0\u00a0% over probe; frozen +1.0\u00a0% over linear, −1.0\u00a0% to +4.0\u00a0% by source"
+    assert says in scatter["figure"]
+    first, second = re.findall(r'<circle cx="([\d.]+)%" cy="([\d.]+)"', scatter["figure"])
+    assert float(first[0]) > float(second[0])  # more to the right
+    assert float(first[1]) > float(second[1])  # and lower
+    assert correlation_of({"correlation": None, "low": None, "high": None}) == "–"
+    assert correlation_of({"correlation": 100.0, "low": None, "high": None}) == "100"
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.012, 0.031], (0.0, 0.01, 0.02, 0.03, 0.04)),
+        ([-0.3, 0.1], (-0.3, -0.2, -0.1, 0.0, 0.1)),
+        ([4.757, -0.02], (-2.0, 0.0, 2.0, 4.0, 6.0)),
+        ([0.0], (0.0, 0.005)),
+    ],
+)
+def test_axes_of_gains_are_round_and_cover_zero(values, ticks):
+    axis = round_axis(values)
+    assert axis.ticks == pytest.approx(ticks)
+    assert all(0 <= axis.at(value) <= 100 for value in values)
+
+
+def test_orders_stand_beside_the_measured_one():
+    shared = {"backbone": "vit", "target": "a", "method": "frozen", "seed": 0}
+    scores = {"gap": {"x": 3.0, "y": 1.0, "z": 2.0}, "volume": {"x": 5.0, "y": 5.0, "z": None}}
+    rows = [
+        {
+            **shared,
+            "estimator": name,
+            "source": source,
+            "score": score,
+            "measured": {"x": 0.7, "y": 0.9, "z": 0.8}[source],
+        }
+        for name, own in scores.items()
+        for source, score in own.items()
+    ]
+    (found,) = rankings({"estimates": rows})
+    assert found.estimators == ("gap", "volume")
+    assert found.lines == (("y", 0.9, (3, 1)), ("z", 0.8, (2, None)), ("x", 0.7, (1, 1)))
+    ((panel,),) = panels.estimator_panels({"estimates": rows}).values()
+    assert panel["ranking"][0]["panels"][0]["lines"][0] == ("y", 0.9, [(3, 0.0), (1, 1.0)])
+    assert rankings({"estimates": rows[:1]}) == []  # one source has no order
+
+
+def test_the_agreement_table_ends_with_the_test_against_the_norm():
+    study = sample_study()
+    (table,) = agreements(study)
+    below = {foot.title: foot.texts for foot in feet(table, study)}
+    assert list(below) == [
+        *("Mean Kendall", "95 % interval", "Mean Spearman", "Mean top-1 regret", "Mean top-3 regret"),
+        *("Better than norm?", "p"),
+    ]
+    place = table.estimators.index("norm")
+    assert below["Better than norm?"][place] == below["p"][place] == "–"
+    assert re.fullmatch(r"−?\d+ to −?\d+", below["95 % interval"][place])
+    gap = table.estimators.index("gap")
+    kendalls = [table.mean(name) for name in ("gap", "norm")]
+    assert below["Better than norm?"][gap] == f"{kendalls[0] - kendalls[1]:+.1f}".replace("-", "−")
+    untested = [foot.title for foot in feet(table, {**study, "estimators": []})]
+    assert "p" not in untested
+    assert "95 % interval" not in untested
 
 
 def test_curves_are_means_over_seeds_with_a_band():
@@ -267,6 +409,15 @@ PROBE = """() => {
   const other = document.querySelectorAll("#sources .switch input")[1];
   if (other) other.click();
   const after = panels();
+  const seen = (where) => [...document.querySelectorAll(`${where} .panel .panel`)]
+    .filter((panel) => panel.getClientRects().length).map((panel) => panel.dataset.panel);
+  const against = seen("#sources");
+  const press = (where, name) => [...document.querySelectorAll(`${where} .panel:not([hidden]) > .switch input`)]
+    .find((input) => input.value === name)?.click();
+  press("#sources", "vpt shallow"); const chosen = seen("#sources");
+  const still = panels();
+  document.querySelectorAll("#sources .switch input")[0].click();
+  const elsewhere = seen("#sources");
   const number = document.querySelector("#rows .value");
   number.focus(); number.click();
   const popover = document.querySelector("#of-a-number");
@@ -274,8 +425,8 @@ PROBE = """() => {
   const commands = [...popover.querySelectorAll("code")].map((c) => c.textContent);
   popover.querySelector(".close").click();
   const closed = !popover.matches(":popover-open") && document.activeElement === number;
-  return {up, down, sorted, all, words, said, failed, before, after, open, commands, closed,
-    background: getComputedStyle(document.body).backgroundColor};
+  return {against, chosen, still, elsewhere, up, down, sorted, all, words, said, failed, before, after, open, commands,
+    closed, background: getComputedStyle(document.body).backgroundColor};
 }"""
 
 
@@ -294,6 +445,9 @@ def test_study_in_a_browser(tmp_path, dark):
         assert report["before"] == [True, False]
         assert report["after"] == [False, True]
         if report["name"].startswith("two"):
+            assert report["against"] == ["linear"]
+            assert report["chosen"] == report["elsewhere"] == ["vpt shallow"]  # in step on the other backbone
+            assert report["still"] == [False, True]
             assert all(re.fullmatch(r"promptgraft study run s --trial [0-9a-f]{12}", c) for c in report["commands"])
             assert len(report["commands"]) == 3
             assert (report["all"], report["failed"]) == (300, 1)

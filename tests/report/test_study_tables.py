@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from study_sample import ESTIMATORS, METHODS, TARGETS, sample_study
+from study_sample import ESTIMATORS, METHODS, SOURCES, TARGETS, TRANSFER, sample_study
 
 from promptgraft.report.study_tables import latex, markdown
 
@@ -10,9 +10,9 @@ HOSTILE = "a|b & c_d $x$ \\input{/etc/passwd} %~^#[2]*<b>`\n\x1b[31m=1+1"
 
 def hostile_study():
     study = sample_study(targets=("mnist-5k", HOSTILE))
-    for name in ("rows", "averages", "agreement"):
+    for name in ("rows", "averages", "agreement", "comparisons", "gains", "estimates", "estimators"):
         for entry in study[name]:
-            entry |= {key: HOSTILE + entry[key] for key in ("method", "backbone") if entry.get(key)}
+            entry |= {key: HOSTILE + entry[key] for key in ("method", "backbone", "against") if entry.get(key)}
     return study | {"name": HOSTILE, "folder": "x --> <b>\n", "baseline": HOSTILE}
 
 
@@ -42,12 +42,10 @@ def test_markdown_has_every_table():
 
 def test_markdown_rows_keep_their_columns_whatever_the_names():
     text = markdown(hostile_study())
-    heads = [row for row in cells(text) if row[0] in ("Target", "Method")]
-    assert len(heads) == 3
-    width = None
-    for row in cells(text):
-        width = len(row) if row in heads else width
-        assert len(row) == width
+    tables = [cells(block) for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == text.count("\n## ") == 13
+    for rows in tables:
+        assert {len(row) for row in rows} == {len(rows[0])}
     assert "<b>" not in text.split("\n", 1)[1]
     assert "\x1b" not in text
     assert text.count("-->") == 1  # the folder's name does not end the comment
@@ -56,9 +54,10 @@ def test_markdown_rows_keep_their_columns_whatever_the_names():
 def test_latex_is_booktabs_with_balanced_groups():
     text = latex(sample_study())
     assert text.startswith("% promptgraft study report s\n")
-    for name in ("table", "tabular"):
-        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 3
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
+    tables = text.count(r"\begin{table}")
+    assert tables == text.count(r"\end{table}") == markdown(sample_study()).count("\n## ")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == tables
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == tables
     assert text.count("{") == text.count("}")
     assert r"h\_score" in text
     assert "±" not in text
@@ -85,7 +84,50 @@ def test_latex_names_cannot_run_commands_or_break_rows():
     assert "[2]" not in text
 
 
+def table(text, title):
+    """The rows of the table below a heading, without the rule."""
+    found = cells(text.split(f"## {title}\n")[1].split("\n## ")[0])
+    return [found[0], *found[2:]]
+
+
+def test_sources_stand_in_tables_with_the_methods_that_take_none():
+    study = sample_study()
+    heads, *lines = table(markdown(study), "Every source by projection on dinov2-small")
+    assert heads == ["Source", *TARGETS, "Mean"]
+    assert [line[0] for line in lines] == [*SOURCES, *(name for name in METHODS if name not in TRANSFER)]
+    (one,) = [
+        r for r in study["rows"] if (r["method"], r["target"], r["source"]) == ("projection", "textures", SOURCES[0])
+    ]
+    assert lines[0][3].strip("*") == f"{100 * one['mean']:.1f}"
+    assert all(sum(line[column].startswith("**") for line in lines) == 1 for column in range(1, 7))
+
+
+def test_every_comparison_has_a_line():
+    study = sample_study()
+    heads, *lines = table(markdown(study), "Pairs of source and target on dinov2-small")
+    assert heads == ["Method", "Against", "Above", "Pairs", "Share", "95 % interval", "Mean gain", "p"]
+    assert {line[0] for line in lines} == set(TRANSFER)
+    found = next(r for r in study["comparisons"] if (r["method"], r["against"]) == ("projection", "random-projection"))
+    (line,) = [line for line in lines if line[:2] == ["projection", "random-projection"]]
+    assert line[2:5] == [str(found["above"]), "30", f"{100 * found['share']:.0f}"]
+    assert line[5] == f"{100 * found['low']:.0f} to {100 * found['high']:.0f}"
+    assert ["projection", "initial, same source"] in [line[:2] for line in lines]
+
+
+def test_gains_and_orders_have_tables():
+    study = sample_study()
+    text = markdown(study)
+    assert text.count("## Gains by target on dinov2-small") == 5  # each method without sources but the baseline
+    heads, *lines = table(text, "Gains by target on dinov2-small")
+    assert heads == ["Target", "mlp over linear", "initial over mlp", "projection over mlp"]
+    assert [line[0] for line in lines] == [*TARGETS, "Correlation"]
+    heads, *lines = table(text, "Sources of textures by projection on dinov2-small")
+    assert heads == ["Source", "Measured", *(name.replace("_", r"\_") for name in ESTIMATORS)]
+    assert sorted(line[1] for line in lines)[::-1] == [line[1] for line in lines]
+    assert sorted(line[2].strip("*") for line in lines) == list("123456")
+
+
 def test_empty_study_has_no_tables():
-    study = sample_study() | {name: [] for name in ("rows", "averages", "agreement")}
+    study = {name: [] if isinstance(value, list) else value for name, value in sample_study().items()}
     assert cells(markdown(study)) == []
     assert "tabular" not in latex(study)

@@ -257,6 +257,7 @@ def test_agreement_is_that_of_means_over_seeds() -> None:
     assert agreement["kendall"] == kendall(*means) == pytest.approx(0.0)
     assert agreement["spearman"] == pytest.approx(spearman(*means))
     assert agreement["top1_regret"] == pytest.approx(0.85 - 0.75)
+    assert agreement["top3_regret"] == pytest.approx(0.85 - 0.75)  # the best source is ranked last
     where = {"backbone": "vit", "target": "photos", "estimator": "norm", "method": "initial", "n": 4}
     assert where.items() <= agreement.items()
 
@@ -286,10 +287,10 @@ def test_sources_without_score_or_transfer_do_not_count() -> None:
 
 def test_where_nothing_can_be_ranked_there_is_no_coefficient() -> None:
     one = summary(runs("initial", [0.5], source="a"), estimated("norm", SOURCES, SCORES[:1]))["agreement"]
-    assert [(found["n"], found["kendall"], found["top1_regret"]) for found in one] == [(1, None, 0.0)]
+    assert [(found["n"], found["kendall"], found["top1_regret"]) for found in one] == [(1, None, None)]
     alike = [record for source in SOURCES for record in runs("initial", [0.5], source=source)]
     (found,) = summary(alike, estimated("norm", SOURCES, SCORES[:1]))["agreement"]
-    assert (found["kendall"], found["spearman"], found["top1_regret"]) == (None, None, 0.0)
+    assert (found["kendall"], found["spearman"], found["top1_regret"]) == (None, None, None)
     assert summary(estimated("norm", SOURCES, SCORES))["agreement"] == []
 
 
@@ -314,7 +315,7 @@ def test_the_source_that_was_taken_is_shown() -> None:
 
 def test_a_study_without_results_has_a_summary() -> None:
     empty = summary()
-    names = ("rows", "averages", "trials", "estimates", "agreement", "cost")
+    names = ("rows", "averages", "comparisons", "gains", "trials", "estimates", "agreement", "estimators", "cost")
     assert {name: empty[name] for name in names} == {name: [] for name in names}
     assert empty["baseline"] is None
     assert (empty["name"], empty["description"], empty["folder"]) == ("synthetic", "made by hand", "somewhere")

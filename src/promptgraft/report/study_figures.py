@@ -1,15 +1,12 @@
 """The figures of a study's report, as SVG: pure functions of numbers and names."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from rich.cells import cell_len
 
 from promptgraft.report import wording
 from promptgraft.report.svg import (
-    LETTER_WIDTH,
     Axis,
     accuracy_axis,
     element,
@@ -17,15 +14,13 @@ from promptgraft.report.svg import (
     height_of,
     pct,
     pieces,
-    shorten,
+    round_axis,
     stretched,
     svg,
     tick,
 )
 
 _PANEL_HEIGHT = 150
-_CELL = (52, 30)  # width and height of a heat map's cell
-_FAINTEST, _STRONGEST = 0.04, 0.55  # opacities of a cell; ink stays readable on the strongest in light and dark
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,18 @@ class Point:
     source: str
     score: float
     measured: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A target: the reference's gain over the baseline (x), and a method's over the reference (y) with its range."""
+
+    target: str
+    x: float
+    y: float
+    low: float
+    high: float
+    says: str
 
 
 def dots(values: Mapping[str, float], leader: str) -> Markup:
@@ -123,51 +130,30 @@ def scatter(points: Sequence[Point], label: str) -> Markup:
     return svg(parts, height=_PANEL_HEIGHT + 22, css="cloud", label=label)
 
 
-def heatmap(values: Mapping[tuple[str, str], float], *, what: str) -> Markup:
-    """Differences of accuracies by source (rows) and target (columns), both sorted by their mean, the best first.
-
-    Args:
-        values: difference of each measured (source, target), in [-1, 1].
-        what: a word for the values, read aloud and shown under the pointer.
-    """
-    sources, targets = (_sorted(values, side) for side in (0, 1))
-    width, height = _CELL
-    largest = max(map(abs, values.values()), default=0.0)
-    rows, columns = [shorten(name) for name in sources], [shorten(name) for name in targets]
-    margin = LETTER_WIDTH * max(map(cell_len, [*rows, "mean"]), default=0) + 12
-    slant = math.ceil(0.71 * LETTER_WIDTH * max(map(cell_len, columns), default=0)) + 24
-
+def gains(dots: Sequence[Gain], label: str) -> Markup:
+    """One dot for each target at its two relative gains, with a whisker over sources."""
+    x = round_axis([dot.x for dot in dots], count=4)
+    y = round_axis([value for dot in dots for value in (dot.low, dot.high)], count=4)
     parts = []
-    for row, source in enumerate(sources):
-        title = element("title", source)
-        parts.append(element("text", rows[row], title, x=-10, y=row * height + height / 2 + 4, text_anchor="end"))
-        for column, target in enumerate(targets):
-            value = values.get((source, target))
-            says = f"{source} on {target}: {wording.points(value)} {what}"
-            parts.append(_heat(value, says, column, row, largest))
-        average = _mean(value for (name, _), value in values.items() if name == source)
-        parts.append(_margin(average, len(targets), row * height))
-    for column, target in enumerate(targets):
-        place = f"translate({column * width + width / 2 + 3} -8) rotate(-45)"
-        parts.append(element("text", columns[column], element("title", target), transform=place))
-        average = _mean(value for (_, name), value in values.items() if name == target)
-        parts.append(_margin(average, column, len(sources) * height + 6))
-    edge = {"y": len(sources) * height + 6 + height / 2 + 4, "text_anchor": "end"}
-    parts.append(element("text", "mean", x=-10, **edge))
-    corner = f"translate({len(targets) * width + width / 2 + 3} -8) rotate(-45)"
-    parts.append(element("text", "mean", transform=corner))
-
-    whole = margin + (len(targets) + 1) * width + slant // 2, slant + (len(sources) + 1) * height + 10
-    return element(
-        "svg",
-        element("g", *parts, transform=f"translate({margin} {slant})"),
-        width=whole[0],
-        height=whole[1],
-        viewBox=f"0 0 {whole[0]} {whole[1]}",
-        class_="heat",
-        role="img",
-        aria_label=f"Heat map of {len(sources)} sources on {len(targets)} targets: {what}.",
-    )
+    for mark in y.ticks:
+        at = height_of(y, mark, _PANEL_HEIGHT)
+        css = "grid zero" if mark == 0 else "grid"
+        parts.append(element("line", x1="0%", x2="100%", y1=at, y2=at, class_=css))
+        parts.append(element("text", _gain_tick(mark), x=-8, y=at + 4, text_anchor="end"))
+    for mark in x.ticks:
+        at_x = f"{x.at(mark)}%"
+        if mark == 0:
+            parts.append(element("line", x1=at_x, x2=at_x, y1=0, y2=_PANEL_HEIGHT, class_="grid zero"))
+        parts.append(element("text", _gain_tick(mark), x=at_x, y=_PANEL_HEIGHT + 20, text_anchor="middle"))
+    for dot in dots:
+        place, (top, middle, bottom) = (
+            f"{x.at(dot.x)}%",
+            (height_of(y, value, _PANEL_HEIGHT) for value in (dot.high, dot.y, dot.low)),
+        )
+        says = f"{dot.target}: {dot.says}"
+        parts.append(element("line", x1=place, x2=place, y1=top, y2=bottom, class_="whisker"))
+        parts.append(element("circle", element("title", says), cx=place, cy=middle, r=4.5, class_="dot"))
+    return svg(parts, height=_PANEL_HEIGHT + 24, css="cloud", label=label)
 
 
 def _frame(axis: Axis) -> list[Markup]:
@@ -179,37 +165,8 @@ def _frame(axis: Axis) -> list[Markup]:
     return parts
 
 
-def _heat(value: float | None, says: str, column: int, row: int, largest: float) -> Markup:
-    width, height = _CELL
-    x, y = column * width, row * height
-    middle = {"x": x + (width - 2) / 2, "y": y + height / 2 + 4, "text_anchor": "middle"}
-    box = {"x": x, "y": y, "width": width - 2, "height": height - 2, "rx": 3}
-    if value is None:
-        return element("rect", class_="ground", **box)
-    share = abs(value) / largest if largest else 0.0
-    opacity = round(_FAINTEST + (_STRONGEST - _FAINTEST) * share, 3)
-    css = "gain" if value >= 0 else "loss"
-    drawn = element("rect", element("title", says), class_=css, fill_opacity=opacity, **box)
-    return drawn + element("text", wording.points(value), class_="count", **middle)
-
-
-def _margin(value: float | None, column: int, y: float) -> Markup:
-    width, height = _CELL
-    place = {"x": column * width + (width - 2) / 2, "y": y + height / 2 + 4, "text_anchor": "middle"}
-    return element("text", wording.points(value), **place)
-
-
-def _sorted(values: Mapping[tuple[str, str], float], side: int) -> list[str]:
-    """The names on one side, that with the highest mean first."""
-    groups: dict[str, list[float]] = {}
-    for place, value in values.items():
-        groups.setdefault(place[side], []).append(value)
-    return sorted(groups, key=lambda name: -sum(groups[name]) / len(groups[name]))
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return sum(known) / len(known) if known else None
+def _gain_tick(share: float) -> str:
+    return f"{100 * share:g}{wording.NBSP}%".replace("-", "−")
 
 
 def _score(value: float) -> str:

@@ -11,7 +11,9 @@ from promptgraft.files import write_atomic
 from promptgraft.report import study_figures as figures
 from promptgraft.report import study_panels as panels
 from promptgraft.report import wording
+from promptgraft.report.study_agreement import beaten
 from promptgraft.report.study_grid import Grid, averages, distinct, grids, listed, marked
+from promptgraft.report.study_sources import source_panels
 from promptgraft.report.study_tables import STARS, latex, markdown
 from promptgraft.report.study_verdict import leader, verdict
 from promptgraft.report.templating import render
@@ -48,8 +50,9 @@ def render_study(study: Mapping[str, Any]) -> str:
 
     Args:
         study: a dict as JSON has it: `name`, `description`, `folder`, `spec`, `baseline`, `counts` of trials by kind
-            and state, and the lists `rows`, `averages`, `trials`, `estimates`, `agreement` and `cost`. Accuracies are
-            in [0, 1], times in seconds, memory in bytes; any list may be empty and any number None.
+            and state, and the lists `rows`, `averages`, `comparisons`, `gains`, `trials`, `estimates`, `agreement`,
+            `estimators` and `cost`. Accuracies are in [0, 1], times in seconds, memory in bytes; any list may be empty
+            and any number None.
     """
     return render("study.html.j2", _view(study))
 
@@ -76,10 +79,9 @@ def _view(study: Mapping[str, Any]) -> dict[str, Any]:
         "tables": [_main_table(grid, study) for grid in main],
         "rows": shown,
         "hidden_rows": len(rows) - len(shown),
-        "heatmaps": panels.heatmaps(study),
-        "estimated": distinct([*listed(study, "agreement"), *listed(study, "estimates")], "backbone"),
-        "agreements": panels.agreement_tables(study),
-        "scatters": panels.scatters(study),
+        "sources": source_panels(study),
+        "estimated": panels.estimator_panels(study),
+        "beaten": beaten(study),
         "curves": panels.learning_curves(study),
         "cost": _cost(study),
         "trials": [_trial(trial) for trial in ordered[:_TRIALS]],

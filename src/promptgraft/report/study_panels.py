@@ -6,31 +6,43 @@ from typing import Any
 
 from promptgraft.report import study_figures as figures
 from promptgraft.report import wording
-from promptgraft.report.study_grid import Agreement, Row, agreements, grouped, listed, mean
+from promptgraft.report.study_agreement import feet, rankings
+from promptgraft.report.study_grid import Agreement, agreements, grouped, listed
 from promptgraft.report.svg import series_css
 
 _EPOCHS = 40  # points of a learning curve
 
 
-def heatmaps(study: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """For each backbone a map per method with sources: accuracy minus the baseline's, or minus the target's mean."""
-    rows = [row for row in listed(study, "rows") if row.get("source") and wording.finite(row.get("mean")) is not None]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for (backbone, method), here in grouped(rows, "backbone", "method").items():
-        values = {_place(row): wording.finite(row.get("difference")) for row in here}
-        what = f"against {study.get('baseline')}"
-        if not any(value is not None for value in values.values()):
-            of_target = {name: mean(row["mean"] for row in some) for (name,), some in grouped(here, "target").items()}
-            values = {_place(row): row["mean"] - (of_target[str(row["target"])] or 0.0) for row in here}
-            what = "against the mean of all sources"
-        figure = figures.heatmap({at: value for at, value in values.items() if value is not None}, what=what)
-        found.setdefault(backbone, []).append({"method": method, "what": what, "figure": figure})
-    return found
+def estimator_panels(study: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """For each backbone a panel per method of transfer: agreement table, scatters, and orders of the sources."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    pieces = {"table": agreement_tables(study), "scatter": scatters(study), "ranking": ranking_panels(study)}
+    for kind, own in pieces.items():
+        for piece in own:
+            panels = found.setdefault(piece["backbone"], {})
+            panel = panels.setdefault(piece["method"], {"method": piece["method"], **{name: [] for name in pieces}})
+            panel[kind].append(piece)
+    return {backbone: list(panels.values()) for backbone, panels in found.items()}
 
 
 def agreement_tables(study: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Kendall's coefficient by target and estimator for each backbone and method, and the means over targets."""
-    return [_agreement(agreement) for agreement in agreements(study)]
+    return [_agreement(agreement, study) for agreement in agreements(study)]
+
+
+def ranking_panels(study: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each backbone and method a table per target: measured order, and each estimator's rank of each source."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for found in rankings(study):
+        last = len(found.lines) - 1
+        lines = [
+            # `depth` tints a rank, the first one most: a perfect estimator fades from top to bottom
+            (source, accuracy, [(rank, None if rank is None else round(1 - (rank - 1) / last, 2)) for rank in ranks])
+            for source, accuracy, ranks in found.lines
+        ]
+        panel = {"target": found.target, "estimators": found.estimators, "lines": lines}
+        groups.setdefault((found.backbone, found.method), []).append(panel)
+    return [{"backbone": backbone, "method": method, "panels": own} for (backbone, method), own in groups.items()]
 
 
 def scatters(study: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -82,12 +94,7 @@ def learning_curves(study: Mapping[str, Any]) -> dict[str, Any]:
     return {"panels": panels, "legend": [(method, series_css(index)) for index, method in enumerate(methods)]}
 
 
-def _place(row: Row) -> tuple[str, str]:
-    """Where a row stands in a heat map."""
-    return str(row["source"]), str(row["target"])
-
-
-def _agreement(agreement: Agreement) -> dict[str, Any]:
+def _agreement(agreement: Agreement, study: Mapping[str, Any]) -> dict[str, Any]:
     lines = []
     for target in agreement.targets:
         best = agreement.best(target)
@@ -96,21 +103,15 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
             row = agreement.cells.get((target, name), {})
             tells = f"{name} on {target}: {row.get('n', 0)} sources, Spearman {wording.decimal(row.get('spearman'))}"
             tells += f", top-1 regret {wording.accuracy(row.get('top1_regret'))}"
+            tells += f", top-3 regret {wording.accuracy(row.get('top3_regret'))}"
             cells.append({"value": row.get("kendall"), "best": name in best, "tells": tells})
         lines.append({"target": target, "cells": cells})
-    kendalls, spearmans, regrets = (
-        [agreement.mean(name, key) for name in agreement.estimators] for key in ("kendall", "spearman", "top1_regret")
-    )
     return {
         "backbone": agreement.backbone,
         "method": agreement.method,
         "estimators": agreement.estimators,
         "lines": lines,
-        "feet": [
-            ("Mean Kendall", list(map(wording.decimal, kendalls))),
-            ("Mean Spearman", list(map(wording.decimal, spearmans))),
-            ("Mean top-1 regret", list(map(wording.accuracy, regrets))),
-        ],
+        "feet": feet(agreement, study),
     }
 
 

@@ -1,12 +1,14 @@
 """The tables of a study for a paper: Markdown, and LaTeX with booktabs. Accuracies are in percent."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from promptgraft.report import wording
-from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids, marked
+from promptgraft.report.study_agreement import beaten, feet
+from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids
+from promptgraft.report.study_source_tables import ranking_tables, source_tables
+from promptgraft.report.study_table import Cell, Table, marked_cells
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -27,27 +29,8 @@ STARS = "* p < 0.05, ** p < 0.01, *** p < 0.001".replace(" p < ", f"{wording.NBS
 _MARKDOWN = {**{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-@dataclass(frozen=True)
-class _Cell:
-    text: str
-    best: bool = False
-    stars: str = ""
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table whose first `words` columns hold names; `feet` stand below a line."""
-
-    title: str
-    note: str
-    words: int
-    heads: Sequence[str]
-    lines: Sequence[Sequence[_Cell]]
-    feet: Sequence[Sequence[_Cell]] = ()
-
-
 def markdown(study: Mapping[str, Any]) -> str:
-    """The main table of each backbone, the averages and the agreement of the estimators, in Markdown."""
+    """Accuracy, averages, sources and their comparisons, and the agreement of the estimators, in Markdown."""
     blocks = [f"<!-- {_command(study).replace('--', '- -')} -->", f"# {_escape(study.get('name'), _MARKDOWN)}"]
     for table in _tables(study):
         heads = [_escape(head, _MARKDOWN) for head in table.heads]
@@ -76,29 +59,31 @@ def latex(study: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _tables(study: Mapping[str, Any]) -> Iterator[_Table]:
+def _tables(study: Mapping[str, Any]) -> Iterator[Table]:
     for grid in grids(study):
         yield _accuracy(grid, study)
         if rows := averages(study, grid.backbone):
             yield _averages(grid.backbone, rows, study)
+        yield from source_tables(study, grid.backbone)
     for agreement in agreements(study):
-        yield _agreement(agreement)
+        yield _agreement(agreement, study)
+    yield from ranking_tables(study)
 
 
-def _accuracy(grid: Grid, study: Mapping[str, Any]) -> _Table:
+def _accuracy(grid: Grid, study: Mapping[str, Any]) -> Table:
     lines = []
     for target in grid.targets:
         rows = [grid.cells.get((target, method), {}) for method in grid.methods]
         best = grid.best(target)
         cells = [
-            _Cell(wording.accuracy(row.get("mean"), row.get("sd")), method in best, str(row.get("stars") or ""))
+            Cell(wording.accuracy(row.get("mean"), row.get("sd")), method in best, str(row.get("stars") or ""))
             for method, row in zip(grid.methods, rows, strict=True)
         ]
-        lines.append([_Cell(target), *cells])
+        lines.append([Cell(target), *cells])
     means, ranks = [grid.mean(method) for method in grid.methods], [grid.rank(method) for method in grid.methods]
     feet = [
-        [_Cell("Mean"), *_marked(means, wording.accuracy, max)],
-        [_Cell("Mean rank"), *_marked(ranks, wording.decimal, min)],
+        [Cell("Mean"), *marked_cells(means, wording.accuracy, max)],
+        [Cell("Mean rank"), *marked_cells(ranks, wording.decimal, min)],
     ]
     note = "Test accuracy in %, mean and standard deviation over seeds; the best mean in bold."
     if any(row.get("stars") for row in grid.cells.values()):
@@ -106,48 +91,39 @@ def _accuracy(grid: Grid, study: Mapping[str, Any]) -> _Table:
     if any(row.get("source") for row in grid.cells.values()):
         note += " Methods that take a source prompt stand with the one that is best on the validation split."
     title = f"{study.get('name')}: accuracy on {grid.backbone}"
-    return _Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])
+    return Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])
 
 
-def _averages(backbone: str, rows: Sequence[Row], study: Mapping[str, Any]) -> _Table:
+def _averages(backbone: str, rows: Sequence[Row], study: Mapping[str, Any]) -> Table:
     baseline = study.get("baseline")
     heads = ["Method", "Source", "Targets", "Mean", "Mean rank", "Wins"]
     if baseline is not None:
         heads += [f"Against {baseline}", "p"]
     lines = []
     for row in rows:
-        names = [_Cell(str(row["method"])), _Cell(str(row.get("source") or wording.DASH))]
-        numbers = [_Cell(str(row.get("targets"))), _Cell(wording.accuracy(row.get("mean")))]
-        numbers += [_Cell(wording.decimal(row.get("rank"))), _Cell(_whole(row.get("wins")))]
+        names = [Cell(str(row["method"])), Cell(str(row.get("source") or wording.DASH))]
+        numbers = [Cell(str(row.get("targets"))), Cell(wording.accuracy(row.get("mean")))]
+        numbers += [Cell(wording.decimal(row.get("rank"))), Cell(_whole(row.get("wins")))]
         if baseline is not None:
-            numbers += [_Cell(wording.points(row.get("difference")), stars=str(row.get("stars") or ""))]
-            numbers += [_Cell(wording.p_value(row.get("p")))]
+            numbers += [Cell(wording.points(row.get("difference")), stars=str(row.get("stars") or ""))]
+            numbers += [Cell(wording.p_value(row.get("p")))]
         lines.append(names + numbers)
-    return _Table(f"{study.get('name')}: averages over targets on {backbone}", "", 2, heads, lines)
+    return Table(f"{study.get('name')}: averages over targets on {backbone}", "", 2, heads, lines)
 
 
-def _agreement(agreement: Agreement) -> _Table:
+def _agreement(agreement: Agreement, study: Mapping[str, Any]) -> Table:
     lines = []
     for target in agreement.targets:
         best = agreement.best(target)
         values = [(name, agreement.value(target, name)) for name in agreement.estimators]
-        lines.append([_Cell(target), *(_Cell(wording.decimal(value), name in best) for name, value in values)])
-    feet = [
-        [_Cell("Mean"), *_marked([agreement.mean(name) for name in agreement.estimators], wording.decimal, max)],
-        [
-            _Cell("Mean top-1 regret"),
-            *_marked([agreement.mean(name, "top1_regret") for name in agreement.estimators], wording.accuracy, min),
-        ],
-    ]
+        lines.append([Cell(target), *(Cell(wording.decimal(value), name in best) for name, value in values)])
+    below = [[Cell(foot.title), *map(Cell, foot.texts, foot.best)] for foot in feet(agreement, study)]
     title = f"Agreement of estimates with transfer by {agreement.method} on {agreement.backbone}"
-    note = "Kendall's tau-a x 100; the regret of the source that is ranked first, in points of accuracy."
-    return _Table(title, note, 1, ["Target", *agreement.estimators], lines, feet)
-
-
-def _marked(
-    values: Sequence[float | None], write: Callable[[Any], str], best: Callable[[list[float]], float]
-) -> list[_Cell]:
-    return [_Cell(write(value), bold) for value, bold in zip(values, marked(values, best), strict=True)]
+    note = "Kendall's tau-a x 100, its interval by the bootstrap over targets and sources; regret: points of accuracy"
+    note += " lost by trying only the source, or the three sources, ranked first."
+    if other := beaten(study):
+        note += f' p: one-sided, of the sign-flip test over targets of "no better than {other}".'
+    return Table(title, note, 1, ["Target", *agreement.estimators], lines, below)
 
 
 def _whole(value: object) -> str:
@@ -155,12 +131,12 @@ def _whole(value: object) -> str:
     return wording.DASH if number is None else f"{number:.0f}"
 
 
-def _markdown(cell: _Cell) -> str:
+def _markdown(cell: Cell) -> str:
     text = _escape(cell.text, _MARKDOWN)
     return (f"**{text}**" if cell.best else text) + _escape(cell.stars, _MARKDOWN)
 
 
-def _latex(cell: _Cell) -> str:
+def _latex(cell: Cell) -> str:
     text = _escape(cell.text, _LATEX)
     stars = f"$^{{{_escape(cell.stars, _LATEX)}}}$" if cell.stars else ""
     return (rf"\textbf{{{text}}}" if cell.best else text) + stars

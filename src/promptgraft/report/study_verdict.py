@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptgraft.report import wording
+from promptgraft.report.study_agreement import beaten
 from promptgraft.report.study_grid import Grid, agreements, grids, mean
 
 LEVEL = 0.05  # of the tests
@@ -76,7 +77,10 @@ def _estimators(study: Mapping[str, Any]) -> str:
     if scores[best] <= 0:
         return f"No estimator agrees with measured transfer (mean Kendall coefficient {scores[best]:.0f} at best)."
     who = f"Of {len(scores)} estimators, {best}" if len(scores) > 1 else best
-    return f"{who} agrees best with measured transfer (mean Kendall coefficient {scores[best]:.0f} over {over})."
+    other = beaten(study)
+    beside = f"; {other} alone {scores[other]:.0f}" if other in scores and other != best else ""
+    told = f"mean Kendall coefficient {scores[best]:.0f} over {over}{beside}"
+    return f"{who} agrees best with measured transfer ({told})."
 
 
 def _nothing(study: Mapping[str, Any]) -> str:

@@ -50,6 +50,17 @@ def epoch_axis(first: int, last: int, *, count: int = 8) -> Axis:
     return Axis(first, last, tuple(float(epoch) for epoch in range(math.ceil(first / step) * step, last + 1, step)))
 
 
+def round_axis(values: Sequence[float], *, count: int = 4) -> Axis:
+    """An axis that covers zero and all values, with at most `count` steps between round ticks, or one more."""
+    low, high = min([0.0, *values]), max([0.0, *values])
+    spread = max(high - low, 0.01)
+    exact = 10.0 ** math.floor(math.log10(spread / count))
+    step = next(exact * m for m in (1, 2, 5, 10) if spread / (exact * m) <= count)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return Axis(first * step, last * step, tuple(round(index * step, 9) for index in range(first, last + 1)))
+
+
 def series_css(index: int) -> str:
     """The colour and dash classes of the `index`-th line of a figure."""
     return f"s{index % _COLOURS} d{index // _COLOURS % 3}"

@@ -104,7 +104,7 @@ def method_name(candidate: Mapping[str, Any]) -> str:
 
 def source_name(candidate: Mapping[str, Any]) -> str:
     """Where a candidate's prompt started: a source prompt, the task's own tokens (SPT), or empty for nowhere."""
-    own = "own tokens" if candidate.get("method") == "spt" else ""
+    own = "own tokens" if str(candidate.get("method")).startswith("spt") else ""
     return str(candidate.get("source") or own)
 
 

@@ -5,22 +5,21 @@ what was measured along the way (seconds, memory, hosts) stands in fields of its
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata, t, ttest_1samp
 
 from promptgraft.errors import InputError
 from promptgraft.files import path_text
+from promptgraft.study.agreement import agreement, overall
+from promptgraft.study.comparisons import comparisons, gains
+from promptgraft.study.grouping import grouped, mean_of
 from promptgraft.study.store import Record, Store
-from promptgraft.transferability.evaluate import kendall, spearman
 from promptgraft.version import __version__
 
-T = TypeVar("T")
-R = TypeVar("R", bound=Hashable)
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 _ROUNDING = 1e-9  # differences of accuracies closer than this are equal
 CHOSEN = "chosen on val"
@@ -40,6 +39,8 @@ def summarize(store: Store) -> dict[str, Any]:
     tested = [record for record in records if record.kind in ("train", "final")]
     baseline = next((record.labels["method"] for record in tested), None)
     rows = _rows(tested, baseline)
+    trials = [trial_row(record) for record in records]
+    compared = comparisons(rows, trials)
     estimates = _estimates(records, rows)
     return {
         "name": store.study,
@@ -52,9 +53,12 @@ def summarize(store: Store) -> dict[str, Any]:
         "counts": store.counts(),
         "rows": rows,
         "averages": _averages(rows, baseline),
-        "trials": [trial_row(record) for record in records],
+        "comparisons": compared,
+        "gains": gains(compared, baseline),
+        "trials": trials,
         "estimates": estimates,
-        "agreement": _agreement(estimates),
+        "agreement": agreement(estimates),
+        "estimators": overall(estimates),
         "cost": _cost(records),
     }
 
@@ -80,7 +84,7 @@ def trial_row(record: Record) -> dict[str, Any]:
 
 
 def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]]:
-    groups = _grouped(tested, lambda record: _place(record.labels))
+    groups = grouped(tested, lambda record: _place(record.labels))
     rows = []
     for (backbone, target, method, source), members in groups.items():
         done = [record for record in members if record.result is not None]
@@ -88,16 +92,16 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
         val = [_result(r)["val_accuracy"] for r in done if _result(r)["val_accuracy"] is not None]
         low, high = _interval(values)
         row = {"backbone": backbone, "target": target, "method": method, "source": source, "n": len(done)}
-        row |= {"mean": _mean(values), "sd": _sd(values), "low": low, "high": high, "val_mean": _mean(val)}
+        row |= {"mean": mean_of(values), "sd": _sd(values), "low": low, "high": high, "val_mean": mean_of(val)}
         row |= {
             "parameters": next((_result(record)["parameters"] for record in done), None),
-            "seconds": _mean([(record.measured or {})["seconds"] for record in done]),
-            "peak_memory": _mean([m for r in done if (m := (r.measured or {}).get("peak_memory")) is not None]),
+            "seconds": mean_of([(record.measured or {})["seconds"] for record in done]),
+            "peak_memory": mean_of([m for r in done if (m := (r.measured or {}).get("peak_memory")) is not None]),
             "trials": [record.key for record in members],
             "rank": None,
         }
         rows.append(row)
-    for on_target in _grouped(rows, lambda row: (row["backbone"], row["target"])).values():
+    for on_target in grouped(rows, lambda row: (row["backbone"], row["target"])).values():
         chosen = [row for row in _chosen(on_target) if row["mean"] is not None]
         reference = [record for row in chosen if row["method"] == baseline for record in groups[_place(row)]]
         for row in on_target:
@@ -110,7 +114,7 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
 
 def _chosen(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row of each method: of a method with several sources the one that validation, not test, prefers."""
-    by_method = _grouped(rows, lambda row: row["method"])
+    by_method = grouped(rows, lambda row: row["method"])
     return [
         max(same, key=lambda row: -1.0 if row["val_mean"] is None else row["val_mean"]) for same in by_method.values()
     ]
@@ -119,15 +123,15 @@ def _chosen(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _averages(rows: Sequence[dict[str, Any]], baseline: str | None) -> list[dict[str, Any]]:
     """Each method over all targets, where every target is measured."""
     averages = []
-    for backbone, own in _grouped(rows, lambda row: row["backbone"]).items():
-        targets = list(_grouped(own, lambda row: row["target"]))
-        chosen = [row for same in _grouped(own, lambda row: row["target"]).values() for row in _chosen(same)]
+    for backbone, own in grouped(rows, lambda row: row["backbone"]).items():
+        targets = list(grouped(own, lambda row: row["target"]))
+        chosen = [row for same in grouped(own, lambda row: row["target"]).values() for row in _chosen(same)]
         best = {
             target: max((r["mean"] for r in chosen if r["target"] == target and r["mean"] is not None), default=0)
             for target in targets
         }
         reference = {row["target"]: row["mean"] for row in chosen if row["method"] == baseline}
-        for method, members in _grouped(chosen, lambda row: row["method"]).items():
+        for method, members in grouped(chosen, lambda row: row["method"]).items():
             means = {row["target"]: row["mean"] for row in members if row["mean"] is not None}
             if len(means) < len(targets):
                 continue
@@ -137,8 +141,8 @@ def _averages(rows: Sequence[dict[str, Any]], baseline: str | None) -> list[dict
             averages.append(
                 {"backbone": backbone, "method": method}
                 | {"source": CHOSEN if any(row["source"] is not None for row in members) else None}
-                | {"targets": len(targets), "mean": _mean(list(means.values()))}
-                | {"rank": _mean([row["rank"] for row in members])}
+                | {"targets": len(targets), "mean": mean_of(list(means.values()))}
+                | {"rank": mean_of([row["rank"] for row in members])}
                 | {"wins": sum(means[target] == best[target] for target in targets)}
                 | _compared(differences if method != baseline else [])
             )
@@ -147,7 +151,7 @@ def _averages(rows: Sequence[dict[str, Any]], baseline: str | None) -> list[dict
 
 def _estimates(records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each estimator's score of each source, beside what transferring that source reached."""
-    measured = _grouped([row for row in rows if row["source"]], lambda r: (r["backbone"], r["target"], r["source"]))
+    measured = grouped([row for row in rows if row["source"]], lambda r: (r["backbone"], r["target"], r["source"]))
     found = []
     for record in records:
         if record.kind != "estimate" or record.result is None:
@@ -163,26 +167,10 @@ def _estimates(records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> 
     return found
 
 
-def _agreement(estimates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How well each estimator ranks the sources of each target: means over seeds against means over seeds."""
-    found = []
-    usable = [e for e in estimates if e["score"] is not None and e["measured"] is not None]
-    for group, members in _grouped(
-        usable, lambda e: (e["backbone"], e["target"], e["estimator"], e["method"])
-    ).items():
-        sources = _grouped(members, lambda e: e["source"])
-        scores = [float(np.mean([e["score"] for e in same])) for same in sources.values()]
-        reached = [float(same[0]["measured"]) for same in sources.values()]
-        row = dict(zip(("backbone", "target", "estimator", "method"), group, strict=True)) | {"n": len(sources)}
-        row |= {"kendall": _or_none(kendall, scores, reached), "spearman": _or_none(spearman, scores, reached)}
-        found.append(row | {"top1_regret": max(reached) - reached[int(np.argmax(scores))]})
-    return found
-
-
 def _cost(records: Sequence[Record]) -> list[dict[str, Any]]:
     rows = []
     done = [record for record in records if record.measured is not None]
-    for (kind, what), members in _grouped(
+    for (kind, what), members in grouped(
         done, lambda r: (r.kind, r.labels.get("method") or r.labels["estimator"])
     ).items():
         measured = [record.measured or {} for record in members]
@@ -212,7 +200,7 @@ def _compared(differences: Sequence[float]) -> dict[str, Any]:
     if len(differences) > 2 and float(np.ptp(differences)) > _ROUNDING:
         p = float(ttest_1samp(differences, 0.0).pvalue)
     stars = next((sign for limit, sign in STARS if p is not None and p < limit), "")
-    return {"difference": _mean(differences), "p": p, "stars": stars}
+    return {"difference": mean_of(differences), "p": p, "stars": stars}
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -224,22 +212,8 @@ def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     return float(np.mean(values)) - reach, float(np.mean(values)) + reach
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    # rounded, so that means that are equal but for the order of their sums tie
-    return round(fmean(values), 12) if len(values) else None
-
-
 def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _or_none(
-    correlation: Callable[[Any, Any], float], scores: Sequence[float], reached: Sequence[float]
-) -> float | None:
-    try:
-        return correlation(scores, reached)
-    except InputError:  # too few, or all alike
-        return None
 
 
 def _result(record: Record) -> Mapping[str, Any]:
@@ -250,11 +224,3 @@ def _result(record: Record) -> Mapping[str, Any]:
 def _place(labels: Mapping[str, Any]) -> tuple[Any, ...]:
     """The row that a trial belongs to."""
     return tuple(labels.get(name) for name in ("backbone", "target", "method", "source"))
-
-
-def _grouped(items: Iterable[T], key: Callable[[T], R]) -> dict[R, list[T]]:
-    """Items by key, both in the order of their first appearance."""
-    groups: dict[R, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups

@@ -1,8 +1,10 @@
 
-// Several backbones: one switch before each group of panels, all in step. On paper every panel is shown.
+// Several backbones, or several methods to compare with: one switch before each group of panels, all of a kind in step.
+// On paper every panel is shown.
 const groups = [...document.querySelectorAll(".panels")].filter((group) => group.children.length > 1);
-const choose = (name) => {
+const choose = (name, kind) => {
   for (const group of groups) {
+    if (group.dataset.switch !== kind) continue;
     const panels = [...group.children];
     if (!panels.some((panel) => panel.dataset.panel === name)) continue;
     panels.forEach((panel) => (panel.hidden = panel.dataset.panel !== name));
@@ -12,13 +14,18 @@ const choose = (name) => {
 groups.forEach((group, number) => {
   const set = document.createElement("fieldset");
   set.className = "switch";
-  set.setAttribute("aria-label", "Backbone");
+  set.setAttribute("aria-label", group.dataset.switch ?? "Backbone");
+  if (group.dataset.switch) {
+    const title = document.createElement("b");
+    title.textContent = group.dataset.switch;
+    set.append(title);
+  }
   for (const panel of group.children) {
     const [label, input, text] = ["label", "input", "span"].map((tag) => document.createElement(tag));
     Object.assign(input, {type: "radio", name: `panel-${number}`, value: panel.dataset.panel});
     input.addEventListener("change", () => {
       const before = set.getBoundingClientRect().top;
-      choose(input.value);
+      choose(input.value, group.dataset.switch);
       scrollBy(0, set.getBoundingClientRect().top - before);
     });
     text.textContent = panel.dataset.panel;
@@ -27,7 +34,7 @@ groups.forEach((group, number) => {
   }
   group.classList.add("switched");
   group.before(set);
-  choose(group.children[0].dataset.panel);
+  choose(group.children[0].dataset.panel, group.dataset.switch);
 });
 
 // Filter a table by words, and by the values of the columns that ask for it.

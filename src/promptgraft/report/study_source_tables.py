@@ -1,0 +1,102 @@
+"""The tables of source prompts for a paper: accuracy, comparisons pair by pair, gains, and orders by estimators."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from promptgraft.report import wording
+from promptgraft.report.study_agreement import rankings
+from promptgraft.report.study_grid import Row, distinct, grouped, listed, mean
+from promptgraft.report.study_sources import comparisons, correlation_of, relative
+from promptgraft.report.study_table import Cell, Table, marked_cells
+
+
+def source_tables(study: Mapping[str, Any], backbone: str) -> Iterator[Table]:
+    """What each source reached, what that is worth against other methods, and on which targets."""
+    rows = [row for row in listed(study, "rows") if str(row["backbone"]) == backbone]
+    plain = {(str(r["method"]), str(r["target"])): wording.finite(r.get("mean")) for r in rows if not r.get("source")}
+    for (method,), own in grouped([row for row in rows if row.get("source")], "method").items():
+        yield _reached(backbone, method, own, plain)
+    compared = [row for row in comparisons(study) if str(row["backbone"]) == backbone and row.get("sourced")]
+    if compared:
+        yield _compared(backbone, compared)
+    gained = [row for row in listed(study, "gains") if str(row["backbone"]) == backbone]
+    for (against,), own in grouped(gained, "against").items():
+        yield _gained(backbone, against, own)
+
+
+def ranking_tables(study: Mapping[str, Any]) -> Iterator[Table]:
+    """Measured order beside the rank that each estimator gave, one table for each target."""
+    for found in rankings(study):
+        lines = [
+            [Cell(source), Cell(wording.accuracy(accuracy)), *(_rank(rank) for rank in ranks)]
+            for source, accuracy, ranks in found.lines
+        ]
+        title = f"Sources of {found.target} by {found.method} on {found.backbone}"
+        note = "In the order of the accuracy measured, in %, with the rank that each estimator gave them."
+        yield Table(title, note, 1, ["Source", "Measured", *found.estimators], lines)
+
+
+def _reached(backbone: str, method: str, rows: list[Row], plain: Mapping[tuple[str, str], float | None]) -> Table:
+    sources, targets = distinct(rows, "source"), distinct(rows, "target")
+    known = {(str(row["source"]), str(row["target"])): wording.finite(row.get("mean")) for row in rows}
+    columns = [[known.get((source, target)) for source in sources] for target in targets]
+    columns.append([mean(known.get((source, target)) for target in targets) for source in sources])
+    written = [marked_cells(column, wording.accuracy, max) for column in columns]
+    lines = [[Cell(source), *cells] for source, *cells in zip(sources, *written, strict=True)]
+    feet = []
+    for name in dict.fromkeys(name for name, _ in plain):
+        values = [plain.get((name, target)) for target in targets]
+        feet.append([Cell(name), *(Cell(wording.accuracy(v)) for v in [*values, mean(values)])])
+    title = f"Every source by {method} on {backbone}"
+    note = "Test accuracy in %, mean over seeds; the best source in bold."
+    if feet:
+        note += " Below the line: methods without a source."
+    return Table(title, note, 1, ["Source", *targets, "Mean"], lines, feet)
+
+
+def _compared(backbone: str, rows: list[Row]) -> Table:
+    heads = ["Method", "Against", "Above", "Pairs", "Share", "95 % interval", "Mean gain", "p"]
+    lines = []
+    for row in rows:
+        against = f"{row['against']}, same source" if row.get("same_source") else str(row["against"])
+        low, high = wording.score(row, "low"), wording.score(row, "high")
+        interval = wording.DASH if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f}"
+        share = wording.finite(row.get("share"))
+        texts = [str(row["method"]), against, str(row.get("above")), str(row.get("pairs"))]
+        texts += [wording.DASH if share is None else f"{100 * share:.0f}", interval]
+        lines.append([Cell(text) for text in [*texts, relative(row.get("gain")), wording.p_value(row.get("p"))]])
+    note = (
+        "Pairs of source and target that are above the other method on the same target; the share in %, its interval"
+        " by the bootstrap over targets and sources; the mean over targets of the relative gain; p of the one-sided"
+        " sign-flip test over targets."
+    )
+    return Table(f"Pairs of source and target on {backbone}", note, 2, heads, lines)
+
+
+def _gained(backbone: str, against: str, rows: list[Row]) -> Table:
+    baseline = rows[0]["baseline"]
+    places = {(str(row["method"]), str(place["target"])): place for row in rows for place in row["targets"]}
+    targets = list(dict.fromkeys(target for _, target in places))
+    methods = [str(row["method"]) for row in rows]
+    lines = []
+    for target in targets:
+        found = [places.get((method, target), {}) for method in methods]
+        step = next((place["x"] for place in found if place), None)
+        lines.append([Cell(target), Cell(relative(step)), *(Cell(_range(place)) for place in found)])
+    feet = [[Cell("Correlation"), Cell(wording.DASH), *(Cell(correlation_of(row)) for row in rows)]]
+    note = (
+        "Relative gains: the mean over sources, in brackets the lowest and highest. Correlation of the two columns:"
+        " Spearman x 100 with its 95 % interval by the bootstrap over targets."
+    )
+    heads = ["Target", f"{against} over {baseline}", *(f"{method} over {against}" for method in methods)]
+    return Table(f"Gains by target on {backbone}", note, 1, heads, lines, feet)
+
+
+def _range(place: Row) -> str:
+    if not place:
+        return wording.DASH
+    return f"{relative(place['y'])} ({wording.points(place['low'])} to {wording.points(place['high'])})"
+
+
+def _rank(rank: int | None) -> Cell:
+    return Cell(wording.DASH if rank is None else str(rank), rank == 1)
