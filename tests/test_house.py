@@ -5,7 +5,19 @@ import promptgraft
 
 ROOT = Path(promptgraft.__file__).parent
 ROOMS = [  # a room imports from rooms before it only; the map is in CONTRIBUTING.md
-    *("errors", "version", "registry", "files", "card", "readme", "progress", "intervals", "prompt", "library"),
+    *(
+        "errors",
+        "version",
+        "registry",
+        "files",
+        "card",
+        "readme",
+        "progress",
+        "intervals",
+        "measured",
+        "prompt",
+        "library",
+    ),
     *("packs", "backbones", "tasks", "initialization", "tuning", "transfer", "exchange"),
     *("transferability", "report", "adapt", "study", "bench", "cli", "__init__"),
 ]

@@ -11,13 +11,14 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from promptgraft.errors import InputError, PromptFileError
 from promptgraft.files import canonical_json, write_atomic
+from promptgraft.measured import MEASURED_FILE, Transfer, read_measured, write_measured
 from promptgraft.prompt import CARD_FILE, TENSOR_FILE, SoftPrompt, read_card
 from promptgraft.registry import did_you_mean
 
@@ -201,6 +202,26 @@ class PromptLibrary:
         """What is wrong with each prompt whose card cannot be read, by name."""
         return {name: record.damage for name, record in self._refresh().items() if record.entry is None}
 
+    def measured(self) -> list[Transfer]:
+        """Transfers that were measured, also of prompts that are not here.
+
+        What cannot be read is left out with a warning.
+        """
+        transfers, problems = read_measured(self.folder)
+        if problems:
+            more = f" (and {len(problems) - 1} more lines)" if len(problems) > 1 else ""
+            warnings.warn(f"measured transfers are left out: {problems[0]}{more}", UserWarning, stacklevel=2)
+        return transfers
+
+    def add_measured(self, transfers: Iterable[Transfer]) -> int:
+        """Store measured transfers, each in place of an earlier one with its key; how many there are now.
+
+        Raises:
+            InputError: the library cannot be written, or holds some that cannot be read and would be lost.
+        """
+        self._check_writeable()
+        return write_measured(self.folder, transfers)
+
     def _check_writeable(self) -> None:
         if self.read_only:
             raise InputError(f"library {self.folder} is read-only. Open another folder to change it.")
@@ -335,7 +356,7 @@ def find_prompt(reference: str | os.PathLike[str], library: str | os.PathLike[st
 
 def _is_name(name: str) -> bool:
     parts = name.split("/")
-    reserved = {CARD_FILE, TENSOR_FILE}
+    reserved = {CARD_FILE, TENSOR_FILE, MEASURED_FILE}
     return len(name) <= 200 and all(_NAME_PART.fullmatch(p) and p.lower() not in reserved for p in parts)
 
 

@@ -200,6 +200,8 @@ def test_prompts_of_a_library_race_too(promptgraft, common, library, tmp_path, m
         "text/same": "projection",
     }
     assert "library: 6 prompts, 4 fit; nearest by gap, to be tried: " in printed
+    assert "\nevidence: none, a rank is a guess\n" in printed
+    assert result["ranking_evidence"].startswith("No transfer has been measured with this library yet")
     assert {row["prompt"] for row in result["ranking"]} == set(library)
     assert {row["estimator"] for row in result["ranking"]} == {"gap", "norm", "volume"}
     assert len(result["ranking"]) == 18

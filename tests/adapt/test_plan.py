@@ -5,6 +5,7 @@ import pytest
 from promptgraft.adapt.plan import FROM_SCRATCH, bridging_method, plan_candidates, rank_library
 from promptgraft.backbones.load import load_backbone
 from promptgraft.library import Entry, PromptLibrary
+from promptgraft.measured import Transfer
 from promptgraft.tasks.embedded import embed_task
 from promptgraft.tasks.load import load_task
 
@@ -56,6 +57,36 @@ def test_the_best_ranked_prompts_that_fit_are_planned_under_their_names(make_pro
     }
     assert [plan.source_name for plan in plans[4:]] == list(ranking.fitting)
     assert len(plan_candidates(library, ranking, data, top=1)) == 5
+
+
+def test_the_ranking_says_how_far_to_trust_it(make_prompt, data, tmp_path):
+    library = PromptLibrary(tmp_path / "library")
+    for seed, name in enumerate("ab"):
+        library.add(make_prompt(dim=32, seed=seed), name)
+    assert rank_library(library, data, seed=0).evidence is None
+    scores = {"one": [(1, 2), (2, 1)], "two": [(2, 1), (1, 1)]}  # of gap and norm; norm says nothing on the second
+    library.add_measured(
+        Transfer(
+            study="s",
+            target=target,
+            modality="vision",
+            backbone="vit",
+            weights_sha256=data.backbone.info.weights_sha256,
+            method="projection",
+            source=entry.name,
+            source_id=entry.id,
+            accuracy=0.5 + place / 10,
+            baseline=None,
+            seeds=1,
+            scores=dict(zip(("gap", "norm"), own[place], strict=True)),
+        )
+        for target, own in scores.items()
+        for place, entry in enumerate(library.find())
+    )
+    ranking = rank_library(library, data, seed=0)
+    assert ranking.evidence == "gap beats norm on 1 of 1 measured target"
+    assert ranking.table.attrs["evidence"]["gap"]["targets"] == 2
+    assert [set(row) for row in ranking.rows()] == [{"prompt", "estimator", "score", "rank", "seconds"}] * 6
 
 
 def test_no_prompt_fits(make_prompt, data, tmp_path):

@@ -271,7 +271,14 @@ def test_numbers_that_make_no_sense_are_refused(arguments: list[str], promptgraf
 
 
 def test_every_command_shows_an_example(promptgraft: Run) -> None:
-    for command in ("init", "plan", "run", "resume", "status", "retry", "add", "report", "export"):
+    for command in ("init", "plan", "run", "resume", "status", "retry", "add", "report", "evidence", "export"):
         code, out, _ = promptgraft("study", command, "--help")
         assert code == 0
         assert f"Example: promptgraft study {command}" in out
+
+
+def test_a_study_without_transfers_has_no_evidence_to_give(promptgraft: Run, study: Path, tmp_path: Path) -> None:
+    code, out, error = promptgraft("study", "evidence", study, "--library", tmp_path / "prompts")
+    assert (code, out) == (2, "")
+    assert error == "error: study small has no transfer to give: it has no method that transfers a source prompt.\n"
+    assert not (tmp_path / "prompts").exists()

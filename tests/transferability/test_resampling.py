@@ -152,3 +152,17 @@ def test_many_targets_are_sampled_near_the_exact_value(monkeypatch):
 def test_paired_test_refuses(ours, theirs, message):
     with pytest.raises(InputError, match=message):
         paired_test(ours, theirs)
+
+
+def test_rows_of_one_target_are_averaged_and_drawn_together():
+    estimated, measured = make()
+    named = agreement_interval(estimated, measured, targets=list("abcd"), seed=3)
+    assert named == agreement_interval(estimated, measured, seed=3)
+    taus = [kendall(*(side[~np.isnan(e + m)] for side in (e, m))) for e, m in zip(estimated, measured, strict=True)]
+    together = agreement_interval(estimated, measured, targets=list("abba"))
+    assert together.value == pytest.approx(((taus[0] + taus[3]) / 2 + (taus[1] + taus[2]) / 2) / 2)
+    # a row that stands there three times is one target: it adds no certainty
+    alone, thrice = (agreement_interval(estimated[[1] * n], measured[[1] * n], targets="x" * n) for n in (1, 3))
+    assert thrice == pytest.approx(alone)
+    with pytest.raises(InputError, match="3 targets are named for 4 rows"):
+        agreement_interval(estimated, measured, targets="abc")

@@ -11,6 +11,7 @@ from promptgraft.library import Entry, PromptLibrary
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.embedded import EmbeddedTask
 from promptgraft.transferability.ranking import rank
+from promptgraft.transferability.track_record import short_form
 
 ESTIMATORS = ("gap", "norm", "volume")
 FROM_SCRATCH: tuple[tuple[str, Literal["shallow", "deep"]], ...] = (
@@ -49,6 +50,12 @@ class Ranking:
 
     table: pd.DataFrame
     fitting: tuple[str, ...]
+
+    @property
+    def evidence(self) -> str | None:
+        """How far to trust the estimator that orders the prompts, in half a line; None where nothing is measured."""
+        record = self.table.attrs["evidence"][ESTIMATORS[0]]
+        return None if record is None else short_form(ESTIMATORS[0], record)
 
     def rows(self) -> list[dict[str, Any]]:
         """The table as JSON can hold it: a missing score is None."""

@@ -20,7 +20,7 @@ from promptgraft.tuning.adapted import versions
 from promptgraft.tuning.candidate import Candidate
 
 SHOWN_ERRORS = 40
-EVIDENCE = "No transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding."
+NO_EVIDENCE = "No transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding."
 
 
 def build_result(
@@ -71,7 +71,7 @@ def build_result(
         "verdict": verdict(winner, linear, candidates) + _cut_short(rows),
         "candidates": rows,
         "ranking": [] if ranking is None else ranking.rows(),
-        "ranking_evidence": None if ranking is None else EVIDENCE,
+        "ranking_evidence": None if ranking is None else _evidence(ranking),
         "confusion": _confusion(probabilities, task),
         "errors": _errors(probabilities, task),
         "versions": versions(),
@@ -80,6 +80,10 @@ def build_result(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **record,
     }
+
+
+def _evidence(ranking: Ranking) -> str:
+    return NO_EVIDENCE if ranking.evidence is None else f"{ranking.evidence}."
 
 
 def _row(candidate: Candidate, winner: bool, difference: Score | None) -> dict[str, Any]:

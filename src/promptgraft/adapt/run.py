@@ -82,8 +82,9 @@ def adapt(
     data = embed_task(backbone, task)
     ranking = rank_library(library, data, seed) if top and len(library) else None
     if ranking is not None:
-        tried = ", ".join(ranking.fitting[:top])
+        tried, evidence = ", ".join(ranking.fitting[:top]), ranking.evidence or "none, a rank is a guess"
         say(f"library: {len(library)} prompts, {len(ranking.fitting)} fit; nearest by gap, to be tried: {tried}")
+        say(f"evidence: {evidence}")
     elif top:
         say(f"library: {len(library)} prompts, none fits" if len(library) else "library: empty, no prompt to transfer")
     plans = plan_candidates(library, ranking, data, top)

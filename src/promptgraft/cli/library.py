@@ -105,7 +105,7 @@ def add(
 
     Example: promptgraft library add birds --name vision/birds
     """
-    place, prompt = _writeable(library), _load(folder)
+    place, prompt = writeable(library), _load(folder)
     stored = place.add(prompt, name)
     typer.echo(f"wrote {place.folder / stored}     next: promptgraft library show {stored}{_again(library)}")
 
@@ -119,7 +119,7 @@ def remove(
 
     Example: promptgraft library remove vision/birds
     """
-    place = _writeable(library)
+    place = writeable(library)
     place.remove(name)
     typer.echo(f"removed {place.folder / name}     next: promptgraft library ls{_again(library)}")
 
@@ -156,7 +156,8 @@ def _libraries(spec: str | None) -> "list[PromptLibrary]":
     return [open_library(spec)] if spec is not None else [user_library(), starter()]
 
 
-def _writeable(spec: str | None) -> "PromptLibrary":
+def writeable(spec: str | None) -> "PromptLibrary":
+    """The library to write to: your own by default."""
     from promptgraft.library import PromptLibrary, starter, user_library
 
     if spec in (None, "user"):

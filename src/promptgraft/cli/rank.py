@@ -72,28 +72,73 @@ def rank(
         typer.echo(json.dumps(_rows(table), indent=2, ensure_ascii=False))
         return
     announce(task, model)
-    Console(highlight=False).print(_table(table), soft_wrap=True)
-    for note in table.attrs["notes"]:
-        typer.echo(printable(note))
+    for part in _tables(table):
+        Console(highlight=False).print(part, soft_wrap=True)
+    for line in [*table.attrs["notes"], *_evidence(table)]:
+        typer.echo(printable(line))
     best = shlex.quote(printable(table["prompt"][0]))
     typer.echo(f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)} --out DIR")
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """The rows as JSON can hold them: a missing score is null."""
+    """The rows as JSON can hold them, each with its estimator's evidence: a missing score is null."""
     rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-    return [{**row, "score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
+    evidence = table.attrs["evidence"]
+    return [
+        {
+            **row,
+            "score": row["score"] if math.isfinite(row["score"]) else None,
+            "evidence": evidence[row["estimator"]],
+        }
+        for row in rows
+    ]
 
 
-def _table(table: "pd.DataFrame") -> "Text":
-    """One line per prompt, in the order of the first estimator: score and rank of each."""
-    from promptgraft.report.tables import Column
+def _evidence(table: "pd.DataFrame") -> list[str]:
+    from promptgraft.transferability.track_record import NONE, long_form
+
+    evidence = table.attrs["evidence"]
+    if not any(evidence.values()):
+        return [f"{NONE}: a rank is a guess"]
+    return [long_form(name, record) for name, record in evidence.items()]
+
+
+def _tables(table: "pd.DataFrame") -> "list[Text]":
+    """One line per prompt, in the order of the first estimator, with the score and rank that each gives.
+
+    Where that takes more than 100 columns, ranks alone under headings that are broken at a hyphen; estimators that
+    there is still no room for follow in a further table.
+    """
+    from promptgraft.report.tables import WIDTH, Column
     from promptgraft.report.tables import table as lay_out
 
+    def pivot(cell: str) -> list[dict[str, str | None]]:
+        lines: dict[str, dict[str, str | None]] = {}
+        for row in _rows(table):
+            shown = None if row["score"] is None else cell.format(**row)
+            lines.setdefault(row["prompt"], {"prompt": row["prompt"]})[row["estimator"]] = shown
+        return list(lines.values())
+
+    def blocks(lines: list[dict[str, str | None]], headings: dict[str, list[str]]) -> list[list[str]]:
+        """Estimators that fit beside one another, names of prompts uncut."""
+        found: list[list[str]] = [[]]
+        room = whole = WIDTH - 2 - max(len(line["prompt"] or "") for line in lines)
+        for name, heading in headings.items():
+            width = 3 + max(map(len, [*heading, *(line[name] or "-" for line in lines)]))
+            if width > room and found[-1]:
+                found.append([])
+                room = whole
+            found[-1].append(name)
+            room -= width
+        return found
+
     names = list(dict.fromkeys(table["estimator"]))
-    lines: dict[str, dict[str, Any]] = {}
-    for row in _rows(table):
-        cell = None if row["score"] is None else f"{row['score']:.4g}  #{row['rank']}"
-        lines.setdefault(row["prompt"], {"prompt": row["prompt"]})[row["estimator"]] = cell
-    columns = [Column("prompt", "prompt"), *(Column(name, name, right=True) for name in names)]
-    return lay_out(list(lines.values()), columns)
+    lines, headings = pivot("{score:.4g}  #{rank}"), {name: [name] for name in names}
+    if len(blocks(lines, headings)) > 1:
+        lines, headings = pivot("{rank}"), {name: name.replace("-", "- ", 1).split() for name in names}
+    tables = []
+    for block in blocks(lines, headings):
+        columns = [Column("prompt", "prompt"), *(Column(name, headings[name][0], right=True) for name in block)]
+        below = {"prompt": "", **{name: "".join(headings[name][1:]) for name in block}}
+        tables.append(lay_out([below, *lines] if any(below.values()) else lines, columns))
+    return tables

@@ -267,6 +267,43 @@ def export(
     typer.echo(f"wrote {export_trials(rows, file)} ({len(rows)} trials)")
 
 
+@app.command()
+def evidence(
+    folder: Folder,
+    library: Annotated[
+        str, typer.Option("--library", metavar="DIR", help="'user' or a folder; it is made where there is none.")
+    ],
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Give a library the prompts that a study tuned and the transfers it measured: `rank` judges estimators by these.
+
+    Example: promptgraft study evidence s --library prompts
+    """
+    import json
+    import shlex
+
+    from promptgraft.cli.library import writeable
+    from promptgraft.measured import MEASURED_FILE
+    from promptgraft.readme import printable
+    from promptgraft.study.evidence import give_evidence
+
+    place = writeable(library)
+    given = give_evidence(_opened(folder, store), place)
+    if as_json:
+        transfers = [transfer.model_dump() for transfer in given.transfers]
+        facts = {"added": given.added, "transfers": transfers, "left_out": given.left_out}
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for reason in given.left_out:
+        typer.echo(printable(f"left out: {reason}"))
+    sources, targets = (len({getattr(t, name) for t in given.transfers}) for name in ("source_id", "target"))
+    what = f"transfers of {sources} prompts to {targets} target{'s' * (targets != 1)}"
+    typer.echo(f"{len(given.transfers)} {what}; {len(given.added)} prompts are new to the library")
+    where = shlex.quote(library)
+    typer.echo(f"wrote {place.folder / MEASURED_FILE}     next: promptgraft rank DATA --library {where}")
+
+
 def _planned(folder: Path) -> "Plan":
     from promptgraft.study.document import read_spec
     from promptgraft.study.folder import study_document

@@ -14,11 +14,14 @@ FOLDER = "prompts"
 
 def place_artefacts(trial: Trial, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Path inside the study's folder -> content, for a trial's files by name; `prompts/` is a prompt library."""
-    if not files:
-        return {}
-    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part) for part in trial.labels["source"].split("/")]
-    name = "/".join(part[:80].strip("._-") or "x" for part in parts)
+    name = portable_name(trial.labels["source"]) if files else ""
     return {f"{FOLDER}/{name}-{trial.key[:8]}/{file}": content for file, content in files.items()}
+
+
+def portable_name(label: str) -> str:
+    """What a library can call the source prompt of that label."""
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part) for part in label.split("/")]
+    return "/".join(part[:80].strip("._-") or "x" for part in parts)
 
 
 def hash_artefacts(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -61,8 +61,7 @@ class _Planner:
     def backbone(self, spec: BackboneSpec) -> TransformerBackbone:
         if spec not in self.backbones:
             self.backbones[spec] = load_backbone(**backbone_options(spec))
-            name = spec.name if spec.revision is None else f"{spec.name}@{spec.revision}"
-            fact = Fact("weights", name, self.backbones[spec].info.weights_sha256)
+            fact = Fact("weights", spec.pinned, self.backbones[spec].info.weights_sha256)
             self.facts[fact.kind, fact.name] = fact
         return self.backbones[spec]
 

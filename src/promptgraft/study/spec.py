@@ -44,6 +44,11 @@ class BackboneSpec(_Short):
         """What tables call it."""
         return self.label or self.name.rsplit("/", 1)[-1]
 
+    @property
+    def pinned(self) -> str:
+        """Its name, with the revision where one is given."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
 
 class TaskSpec(_Short):
     """Labelled data as `load_task` takes it.

@@ -158,6 +158,11 @@ class Store:
         found = self._rows(sa.select(studies.c.spec).where(studies.c.study == self.study))
         return found[0].spec if found else None
 
+    def facts(self) -> list[Fact]:
+        """Data, weights and library prompts that the study rests on."""
+        found = self._rows(sa.select(facts).where(facts.c.study == self.study).order_by(facts.c.kind, facts.c.name))
+        return [Fact(row.kind, row.name, row.value, row.files) for row in found]
+
     # what is going on
 
     def states(self, keys: Sequence[str] | None = None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask
 from promptgraft.transferability.base import ESTIMATORS
 from promptgraft.transferability.gather import gather_evidence
+from promptgraft.transferability.track_record import TrackRecord, track_records
 
 
 def rank(
@@ -41,7 +42,9 @@ def rank(
         `estimator`, `score` (larger = transfers better; comparable within an estimator only), `rank` (1 = best; equal
         scores share the better rank) and `seconds` (of the estimator for all prompts; the first one that needs the
         embedded inputs or the target's own prompt bears their making). A prompt that an estimator does not apply to
-        has score NaN and ranks last; the table's `attrs["notes"]` says which and why.
+        has score NaN and ranks last; the table's `attrs["notes"]` says which and why. `attrs["evidence"]` says how far
+        to trust each estimator: its `TrackRecord` on the transfers that were measured with this library's prompts,
+        None where there are none.
 
     Raises:
         InputError: there is no prompt, no such estimator, or no training input.
@@ -64,7 +67,23 @@ def rank(
             notes.append(f"{estimator.name} has no score for {', '.join(missing)}: it applies to {estimator.applies}.")
     ranking = pd.concat(tables, ignore_index=True)
     ranking.attrs["notes"] = notes
+    ranking.attrs["evidence"] = _evidence(library, backbone, task, estimators)
     return ranking
+
+
+def _evidence(
+    library: PromptLibrary | Sequence[SoftPrompt],
+    backbone: Backbone,
+    task: Task | EmbeddedTask,
+    estimators: Sequence[str],
+) -> dict[str, TrackRecord | None]:
+    measured = library.measured() if isinstance(library, PromptLibrary) else []
+    if not isinstance(library, PromptLibrary) or not measured:
+        return dict.fromkeys(estimators)
+    held = {entry.id for entry in library.find()}
+    modality = (task.task if isinstance(task, EmbeddedTask) else task).modality
+    known = [transfer for transfer in measured if transfer.source_id in held]
+    return track_records(known, estimators, backbone.info.weights_sha256, modality)
 
 
 def _named(library: PromptLibrary | Sequence[SoftPrompt]) -> list[tuple[str, SoftPrompt]]:

@@ -1,5 +1,6 @@
 """How sure an estimator's agreement with measured transfer is: its interval, and a test against another estimator."""
 
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ def agreement_interval(
     measured: ArrayLike | torch.Tensor,
     *,
     measure: Literal["kendall", "spearman"] = "kendall",
+    targets: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Agreement:
     """Mean over targets of a rank correlation, with a percentile interval by the bootstrap over targets and sources.
@@ -40,6 +42,8 @@ def agreement_interval(
         estimated: (T, M) scores of M sources on T targets, larger = transfers better; NaN where there is none.
         measured: (T, M) measured transfer, larger = better; NaN where there is none.
         measure: "kendall" or "spearman".
+        targets: (T,) which target each row is about, where several rows, such as those of two transfer methods, are
+            about one: they are averaged, and drawn together. By default each row is about a target of its own.
         seed: of the resampling.
 
     Raises:
@@ -51,20 +55,26 @@ def agreement_interval(
         raise InputError(f"estimated is {first.shape}, measured is {second.shape}. Give both as (targets, sources).")
     if measure not in ("kendall", "spearman"):
         raise InputError(f"there is no measure {measure!r}. Known: kendall, spearman.")
-    targets, sources = first.shape
+    rows, sources = first.shape
+    about = list(range(rows) if targets is None else targets)
+    if len(about) != rows:
+        raise InputError(f"{len(about)} targets are named for {rows} rows. Name the target of each row.")
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(sources, np.full(sources, 1 / sources), _RESAMPLES)
     weights = np.vstack([np.ones(sources), draws])  # the first row is the sample itself
-    values = np.empty((len(weights), targets))
-    for target, (scores, reached) in enumerate(zip(first, second, strict=True)):
+    values = np.empty((len(weights), rows))
+    for row, (scores, reached) in enumerate(zip(first, second, strict=True)):
         there = ~np.isnan(scores) & ~np.isnan(reached)
         try:
             pair = check_pair(scores[there], reached[there])
         except InputError as error:
-            raise InputError(f"target {target}: {error}") from error
-        ours, theirs = (np.sign(row[:, None] - row) for row in pair)
-        values[:, target] = 100 * _WEIGHTED[measure](ours, theirs, weights[:, there])
-    times = np.vstack([np.ones(targets), generator.multinomial(targets, np.full(targets, 1 / targets), _RESAMPLES)])
+            raise InputError(f"target {row}: {error}") from error
+        ours, theirs = (np.sign(side[:, None] - side) for side in pair)
+        values[:, row] = 100 * _WEIGHTED[measure](ours, theirs, weights[:, there])
+    parts = [values[:, [name == target for name in about]] for target in dict.fromkeys(about)]
+    values = np.stack([_ratio(np.nansum(part, 1), (~np.isnan(part)).sum(1)) for part in parts], 1)
+    count = len(parts)
+    times = np.vstack([np.ones(count), generator.multinomial(count, np.full(count, 1 / count), _RESAMPLES)])
     times = np.where(np.isnan(values), 0, times)  # a draw without a pair says nothing of that target
     with np.errstate(invalid="ignore"):
         means = (times * np.nan_to_num(values)).sum(1) / times.sum(1)
