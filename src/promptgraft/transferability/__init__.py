@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from promptgraft.transferability.evaluate import kendall as kendall
     from promptgraft.transferability.evaluate import regret as regret
     from promptgraft.transferability.evaluate import spearman as spearman
+    from promptgraft.transferability.expected_prediction import leep as leep
+    from promptgraft.transferability.expected_prediction import n_leep as n_leep
     from promptgraft.transferability.gather import gather_evidence as gather_evidence
+    from promptgraft.transferability.hscore import h_score as h_score
+    from promptgraft.transferability.logme import log_me as log_me
     from promptgraft.transferability.mmd import modality_gap as modality_gap
     from promptgraft.transferability.neurons import neuron_activations as neuron_activations
     from promptgraft.transferability.neurons import neuron_overlap as neuron_overlap
@@ -35,9 +39,13 @@ _HOMES = {
     "data_volume": "volume",
     "diffused_cosine": "diffusion",
     "gather_evidence": "gather",
+    "h_score": "hscore",
     "kendall": "evaluate",
+    "leep": "expected_prediction",
+    "log_me": "logme",
     "mean_cosine": "cosine",
     "modality_gap": "mmd",
+    "n_leep": "expected_prediction",
     "neuron_activations": "neurons",
     "neuron_overlap": "neurons",
     "paired_test": "resampling",
