@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from promptgraft.library import PromptLibrary
     from promptgraft.prompt import SoftPrompt
     from promptgraft.tasks.load import load_task
+    from promptgraft.transfer.convert import convert
     from promptgraft.transferability.ranking import rank
     from promptgraft.tuning.adapted import Adapted, load_adapted
     from promptgraft.tuning.recipes import Recipe
@@ -26,6 +27,7 @@ _HOME = {
     "PromptgraftError": "promptgraft.errors",
     "Recipe": "promptgraft.tuning.recipes",
     "SoftPrompt": "promptgraft.prompt",
+    "convert": "promptgraft.transfer.convert",
     "load_adapted": "promptgraft.tuning.adapted",
     "load_backbone": "promptgraft.backbones.load",
     "load_task": "promptgraft.tasks.load",
@@ -40,6 +42,7 @@ __all__ = [
     "Recipe",
     "SoftPrompt",
     "__version__",
+    "convert",
     "load_adapted",
     "load_backbone",
     "load_task",

@@ -1,5 +1,7 @@
 """Every registered family: the model's own forward, the literal concatenation, padding, freezing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import tiny_backbone, tiny_batch
@@ -12,6 +14,7 @@ ALL = sorted(FAMILIES)
 TEXT = [name for name in ALL if FAMILIES[name].__module__.endswith("language")]
 OWN = {"rtol": 1e-5, "atol": 1e-5}  # some models take their softmax in float32 whatever the weights are
 VISION = [name for name in ALL if name not in TEXT]
+ORDERLESS = [name for name in ALL if name not in ("mpnet", "gpt2")]  # they look at distances, or back only
 
 
 def own_features(backbone, batch):
@@ -67,6 +70,8 @@ def literal_features(backbone, tokens, prompt):
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
         x = block.leave(x, (weights @ v).transpose(1, 2).flatten(2))
     x = anatomy.norm(x)
+    if backbone.pool == "first":
+        return x[:, at]
     keep = torch.cat([torch.arange(at), torch.arange(at + length, total)])
     x, mask = x[:, keep], mask[:, keep]
     if backbone.pool == "cls":
@@ -103,9 +108,11 @@ def test_mean_pooling_equals_the_masked_mean_of_the_models_own_output(family):
     torch.testing.assert_close(backbone.run(backbone.embed(batch)), own_features(backbone, batch), **OWN)
 
 
-@pytest.mark.parametrize("family", ALL)
-@pytest.mark.parametrize("layers", ["shallow", "deep"])
-@pytest.mark.parametrize("pool", ["family", "mean"])
+READINGS = [(family, layers, pool) for family in ALL for layers in ("shallow", "deep") for pool in ("family", "mean")]
+READINGS += [(family, "shallow", "first") for family in ALL if family != "gpt2"]
+
+
+@pytest.mark.parametrize(("family", "layers", "pool"), READINGS)
 def test_prompt_equals_the_literal_concatenation_in_values_and_gradients(family, layers, pool):
     backbone = tiny_backbone(family, pool=None if pool == "family" else pool)
     tokens = backbone.embed(tiny_batch(family, padded=True))
@@ -118,6 +125,40 @@ def test_prompt_equals_the_literal_concatenation_in_values_and_gradients(family,
     (literal * weights).sum().backward()
     assert ours.grad.abs().max() > 1e-6
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", [*ORDERLESS, "mpnet"])
+@pytest.mark.parametrize(
+    ("layers", "pool"), [("shallow", "cls"), ("shallow", "mean"), ("shallow", "first"), ("deep", "cls")]
+)
+def test_before_cls_is_the_same_as_after_it_but_where_distances_count(family, layers, pool):
+    backbone = tiny_backbone(family, pool=pool)
+    tokens, prompt = backbone.embed(tiny_batch(family, padded=True)), make_prompt(backbone, layers)
+    after = backbone.run(tokens, prompt)
+    backbone.anatomy = replace(backbone.anatomy, position="first")
+    before = literal_features(backbone, tokens, prompt)
+    assert torch.allclose(after, before, rtol=1e-9, atol=1e-9) == (family in ORDERLESS)
+
+
+@pytest.mark.parametrize("family", [name for name in TEXT if name in ORDERLESS])
+@pytest.mark.parametrize("pool", ["first", "cls", "mean"])
+def test_text_prompts_equal_the_papers_order_in_the_models_own_forward(family, pool):
+    """[MASK] [prompt] [CLS] sentence [SEP], with position embeddings from CLS on (Zhang et al. 2025, table 2)."""
+    backbone, batch = tiny_backbone(family, pool=pool), tiny_batch(family, padded=True)
+    tokens, prompt = backbone.embed(batch), make_prompt(backbone, "shallow")
+    count, length = len(tokens), prompt.shape[1]
+    rows = torch.cat([prompt.expand(count, -1, -1), tokens.values], 1)
+    handle = backbone.model.embeddings.LayerNorm.register_forward_pre_hook(lambda _, args: rows)
+    ids = torch.full((count, length), 5)
+    mask = torch.cat([torch.ones_like(ids), batch["attention_mask"]], 1)
+    hidden = backbone.model(torch.cat([ids, batch["input_ids"]], 1), attention_mask=mask).last_hidden_state
+    handle.remove()
+    if pool == "mean":
+        real = batch["attention_mask"][..., None]
+        theirs = (hidden[:, length:] * real).sum(1) / real.sum(1)
+    else:
+        theirs = hidden[:, 0 if pool == "first" else length]
+    torch.testing.assert_close(backbone.run(tokens, prompt), theirs, **OWN)
 
 
 @pytest.mark.parametrize("family", ALL)
@@ -193,3 +234,21 @@ def test_a_prompt_that_does_not_fit_is_refused_with_the_cure(family):
         backbone.run(tokens, torch.zeros(1, 2, 7))
     with pytest.raises(CompatibilityError, match="has 2 layers"):
         backbone.run(tokens, torch.zeros(2, 2, 32))
+
+
+@pytest.mark.parametrize("family", ["vit", "bert"])
+def test_without_a_first_row_to_read_another_pool_is_asked_for(family):
+    backbone = tiny_backbone(family, pool="first")
+    tokens = backbone.embed(tiny_batch(family))
+    for prompt in (None, torch.zeros(1, 0, 32)):
+        with pytest.raises(
+            CompatibilityError, match=r"there is no prompt\. Choose .* or pool 'cls', 'mean' or 'last'"
+        ):
+            backbone.run(tokens, prompt)
+    with pytest.raises(CompatibilityError, match=r"prompt is deep, and backbone .* Choose a shallow prompt, or pool"):
+        backbone.run(tokens, make_prompt(backbone, "deep"))
+
+
+def test_the_first_row_of_a_causal_model_is_not_read():
+    with pytest.raises(CompatibilityError, match=r"backbone tiny/gpt2 is causal: .* Choose pool 'cls', 'mean' or"):
+        tiny_backbone("gpt2", pool="first")

@@ -1,7 +1,7 @@
 """Tiny random-weight models of every registered family."""
 
 import torch
-from transformers import AutoConfig, AutoModel, CLIPVisionModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, CLIPVisionModel
 
 from promptgraft.backbones.anatomy import FAMILIES
 from promptgraft.backbones.transformer import TransformerBackbone
@@ -29,14 +29,15 @@ SIZES = {
 }
 
 
-def tiny_model(family: str, seed: int = 0, **changes: object) -> torch.nn.Module:
-    """A random float64 model of a family, eager attention, without pooler."""
+def tiny_model(family: str, seed: int = 0, *, masked: bool = False, **changes: object) -> torch.nn.Module:
+    """A random float64 model of a family, eager attention, without pooler; or with its masked-language head."""
     torch.manual_seed(seed)
     known = AutoConfig.for_model(family).to_dict()
     sizes = {key: value for key, value in {**SIZES, **changes}.items() if key in known or key in changes}
     config = AutoConfig.for_model(family, **sizes)
     config._attn_implementation = "eager"
-    model = CLIPVisionModel(config) if family == "clip_vision_model" else AutoModel.from_config(config)
+    make = AutoModelForMaskedLM if masked else AutoModel
+    model = CLIPVisionModel(config) if family == "clip_vision_model" else make.from_config(config)
     for parameter in model.parameters():  # norms and biases away from their neutral start
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.double().eval()

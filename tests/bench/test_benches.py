@@ -6,6 +6,8 @@ from promptgraft import transferability
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.bench import base
 from promptgraft.bench.base import BENCHES, compare
+from promptgraft.initialization import prototypes
+from promptgraft.transfer import ensemble, relative
 from promptgraft.tuning import head
 
 TOLERANCE = 1e-5
@@ -40,9 +42,24 @@ def wrong_task_gap(monkeypatch):
     monkeypatch.setattr(transferability, "task_gap", lambda *a, **options: gap(*a, **options, weight_decay=0.2))
 
 
+def wrong_shrinkage(monkeypatch):
+    shrunk = ensemble.ledoit_wolf
+    monkeypatch.setattr(ensemble, "ledoit_wolf", lambda *arguments: 0.5 * shrunk(*arguments))
+
+
 def wrong_activations(monkeypatch):
     run = TransformerBackbone.neuron_activations
     monkeypatch.setattr(TransformerBackbone, "neuron_activations", lambda self, prompts: run(self, 1.1 * prompts))
+
+
+def wrong_match(monkeypatch):
+    match = relative.relative_match
+    monkeypatch.setattr(relative, "relative_match", lambda *a, **options: match(*a, **options, ridge=0.1))
+
+
+def wrong_prototypes(monkeypatch):
+    make = prototypes.prototypes
+    monkeypatch.setattr(prototypes, "prototypes", lambda *a, **options: make(*a, **options, tokens_of="last"))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +71,9 @@ def wrong_activations(monkeypatch):
         ("modality-gap", wrong_gap),
         ("neuron-overlap", wrong_activations),
         ("task-gap", wrong_task_gap),
+        ("prototypes", wrong_prototypes),
+        ("relative-search", wrong_match),
+        ("ensemble-weights", wrong_shrinkage),
     ],
 )
 def test_a_wrong_result_shows_in_the_error(name, spoil, monkeypatch):

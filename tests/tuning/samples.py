@@ -112,9 +112,9 @@ def make_source(width=32, layers="shallow", depth=3, seed=0):
     return tune(backbone, make_task("text"), recipe=FAST, epochs=1, **options).prompt
 
 
-def save_backbone(family, folder, seed=0):
+def save_backbone(family, folder, seed=0, masked=False):
     """Write a tiny model (and a whitespace tokenizer) as `transformers` does; `load_backbone` reads `dir:<folder>`."""
-    tiny_model(family, seed).float().save_pretrained(folder)
+    tiny_model(family, seed, masked=masked).float().save_pretrained(folder)
     if family in TEXT:
         special = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
         vocabulary = {

@@ -50,7 +50,7 @@ class Anatomy:
 
     embed: prepared batch -> Tokens, position embeddings included, before any embedding norm.
     lift: (B, n, embed_dim) -> (B, n, dim), from the embeddings to the first block: embedding norm, ALBERT's widening.
-    norm: the norm after the last block, (B, n, dim) -> (B, n, dim).
+    norm: what follows the last block, (B, n, dim) -> (B, n, dim): a norm, a masked-language head's transform.
     prefix: number of tokens before the first patch (CLS, distillation and register tokens); 0 for text.
     bias: additive attention bias from query and key positions, (b, q), (k,) -> (b, heads, q, k).
     """

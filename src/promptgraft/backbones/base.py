@@ -67,6 +67,9 @@ class Backbone(Protocol):
     def layer_inputs(self, tokens: Tokens) -> Iterator[Tensor]:
         """Yield the input of each block, (B, T, dim), without a prompt, one block at a time."""
 
+    def score_words(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """How the masked-language head scores C words by the features of pool `mask`: weight (C, dim), bias (C,)."""
+
     def neuron_activations(self, prompts: Tensor) -> Tensor:
         """What the neurons of the last three feed-forwards receive when a prompt (of M, (M, P, embed_dim)) is all
         there is to see, (M, neurons).

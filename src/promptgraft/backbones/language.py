@@ -3,6 +3,11 @@
 Tokens carry word, position and token-type embeddings, summed, before the embedding norm: this is the space of word
 vectors, where prompts are tuned, compared and converted. The norm belongs to `Anatomy.lift` and applies to prompts and
 words alike.
+
+Prompt rows have no position and stand after CLS. Where positions are added to the tokens (BERT, RoBERTa, XLM-R,
+ALBERT) attention knows no order, so this is the same as "[MASK] [prompt] [CLS] sentence [SEP]" of cross-modality
+prompt transfer (Zhang et al. 2025, appendix, tables 2 and 3): its learnable [MASK] is our first row, read with pool
+`first` or `mask`. It is not the same in MPNet, whose attention looks at distances, nor in GPT-2, which is causal.
 """
 
 from typing import Any

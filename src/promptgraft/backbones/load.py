@@ -3,16 +3,19 @@
 import os
 import textwrap
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
 
 from promptgraft.backbones.anatomy import FAMILIES
+from promptgraft.backbones.masked import FAMILIES_WITH_HEAD, masked_head, word_scores
 from promptgraft.backbones.packed import quiet_transformers
 from promptgraft.backbones.preprocess import RESAMPLING, image_preparation, text_preparation
-from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.backbones.transformer import ScoreWords, TransformerBackbone
 from promptgraft.card import Pool
 from promptgraft.errors import InputError
 
@@ -39,37 +42,44 @@ def load_backbone(
             or `dir:/path` (a folder saved by `transformers`).
         image_size: side length in pixels, a multiple of the patch size; None takes the model's own (224 for packs).
         max_length: tokens kept of a text.
-        pool: `cls`, `mean` or `last`; None takes the model's own way.
+        pool: `cls`, `mean` or `last`; `first` for the first row of a shallow prompt, or `mask` for that row as the
+            masked-language head sees it; None takes the model's own way.
         device: such as `cpu` or `cuda`.
         dtype: `float32`, `float64`, or `bfloat16` (autocast; weights and features stay float32).
         revision: branch, tag or commit of a hub repository.
 
     Raises:
-        InputError: unknown name, family, size, device or dtype.
+        InputError: unknown name, family, size, device or dtype; or pool `mask` and no masked-language head.
+        CompatibilityError: pool `first` or `mask` of a causal model.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known. Choose one of: {', '.join(DTYPES)}.")
-    if pool not in (None, "cls", "mean", "last"):
-        raise InputError(f"pool {pool!r} is not known. Choose one of: cls, mean, last.")
+    if pool not in (None, *get_args(Pool)):
+        raise InputError(f"pool {pool!r} is not known. Choose one of: {', '.join(get_args(Pool))}.")
     if not isinstance(max_length, int) or max_length < 3:
         raise InputError(f"max_length must be at least 3 tokens, got {max_length!r}.")
     source, _, rest = name.partition(":" if name.startswith("dir:") else "/")
     if source == "packs" and rest:
         model, tokenizer, facts = _from_pack(rest)
     elif source == "hf" and rest:
-        model, tokenizer, facts = _from_transformers(rest, revision)
+        model, tokenizer, facts = _from_transformers(rest, revision, masked=pool == "mask")
     elif source == "dir" and rest:
         if not Path(rest).is_dir():
             raise InputError(f"there is no folder {rest} to load a backbone from. Check the path.")
-        model, tokenizer, facts = _from_transformers(rest, None)
+        model, tokenizer, facts = _from_transformers(rest, None, masked=pool == "mask")
     else:
         raise InputError(
             f"backbone {name!r} has no known source. Write packs/<name>, hf/<repository> or dir:<path>; "
             "`promptgraft packs ls` lists the packs."
         )
-    model = model.base_model  # without a language-modelling head
-    family = model.config.model_type
-    anatomy = FAMILIES[family](model)
+    base = model.base_model  # without a language-modelling head
+    family = base.config.model_type
+    anatomy = FAMILIES[family](base)
+    score_words: ScoreWords | None = None
+    if pool == "mask":
+        transform, decoder = masked_head(model, name)
+        anatomy = replace(anatomy, norm=transform)  # these families end in no norm of their own
+        score_words = partial(word_scores, decoder, tokenizer, name)
     identity = {"name": name, "source": source, "family": family, "revision": facts.get("revision") or revision}
     if anatomy.modality == "vision":
         size = _check_size(_first(image_size, facts.get("image_size"), anatomy.image_size), anatomy.patch_size, name)
@@ -81,19 +91,21 @@ def load_backbone(
                 f"backbone {name} comes without a tokenizer; put the tokenizer's files beside its weights."
             )
         # position tables of the RoBERTa kind spend their first rows on padding
-        limit = getattr(model.config, "max_position_embeddings", None) or max_length
-        offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+        limit = getattr(base.config, "max_position_embeddings", None) or max_length
+        offset = getattr(getattr(base, "embeddings", None), "padding_idx", None)
         limit -= 0 if offset is None or family not in ("roberta", "xlm-roberta", "mpnet") else offset + 1
         prepare, description = text_preparation(tokenizer, min(max_length, limit))
     identity["preprocessing"] = description
     return TransformerBackbone(
-        model,
+        base if score_words is None else model,
         anatomy,
         prepare,
         identity,
         pool=pool or facts.get("pool"),
         device=_check_device(device),
         dtype=DTYPES[dtype],
+        score_words=score_words,
+        tokenizer=tokenizer,
     )
 
 
@@ -103,9 +115,12 @@ def _from_pack(pack: str) -> tuple[Any, Any, dict[str, Any]]:
     return load_packed(pack)
 
 
-def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, tokenizer (None for vision) and preprocessing facts of a hub repository or a local folder."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPVisionModel
+def _from_transformers(location: str, revision: str | None, *, masked: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer (None for vision) and preprocessing facts of a hub repository or a local folder.
+
+    masked: with the head of a masked language model.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
     offline = os.environ.get("PROMPTGRAFT_OFFLINE", "0") not in ("", "0")
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
@@ -114,7 +129,7 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
         commit = getattr(config, "_commit_hash", None)  # of a hub repository: a branch may move on, a commit does not
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
         known = FAMILIES[family].__module__
-        loader = CLIPVisionModel if family == "clip_vision_model" else AutoModel
+        loader = _loader(family, masked=masked)
         with quiet_transformers():
             model, report = loader.from_pretrained(
                 location, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
@@ -150,6 +165,14 @@ def _from_transformers(location: str, revision: str | None) -> tuple[Any, Any, d
             f"cannot load backbone {location!r}: {first.rstrip('.')}. Check the name, the network, and that it holds "
             "safetensors weights."
         ) from error
+
+
+def _loader(family: str, *, masked: bool) -> Any:
+    from transformers import AutoModel, AutoModelForMaskedLM, CLIPVisionModel
+
+    if masked and family in FAMILIES_WITH_HEAD:
+        return AutoModelForMaskedLM
+    return CLIPVisionModel if family == "clip_vision_model" else AutoModel
 
 
 def _check_weights(model: Any, missing: Iterable[str], location: str) -> None:

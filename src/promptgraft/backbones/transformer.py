@@ -4,6 +4,8 @@ Exact shortcuts, each equal to the literal concatenation:
 - a deep prompt's outputs are thrown away at every block, so it enters attention as extra keys and values only: no
   queries, no feed-forward, and computed once per batch, not per example;
 - the last block computes only the rows that are pooled.
+
+A shallow prompt's first row can be read instead of CLS (pools `first` and `mask`): a row to write the answer into.
 """
 
 import hashlib
@@ -23,7 +25,10 @@ from promptgraft.errors import CompatibilityError
 
 _SHALLOW_ONLY = "Only shallow prompts can be projected to another width: choose one of those."
 
+_READ_ELSEWHERE = "pool 'cls', 'mean' or 'last'"
+
 Prepare = Callable[[Sequence[Any]], Batch]
+ScoreWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 
 
 class TransformerBackbone:
@@ -38,6 +43,11 @@ class TransformerBackbone:
         pool: where features are read; None takes the family's way.
         device: where the model runs.
         dtype: float32, float64, or bfloat16 (weights stay float32, products run under autocast).
+        score_words: words -> weight (C, dim) and bias (C,) of their scores, where features are read for that.
+        tokenizer: of a language model, the one that `prepare` uses.
+
+    Raises:
+        CompatibilityError: features are to be read at the first prompt row of a causal model.
     """
 
     def __init__(
@@ -50,16 +60,25 @@ class TransformerBackbone:
         pool: Pool | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        score_words: ScoreWords | None = None,
+        tokenizer: Any | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
         self.model = model.eval().requires_grad_(False).to(self.device)
         self.model.to(torch.float64 if dtype == torch.float64 else torch.float32)
         self.anatomy = anatomy
+        self.tokenizer = tokenizer
         self._prepare = prepare
         self._identity = identity
         self.pool: Pool = pool or anatomy.pool
         self.prefix_length = anatomy.prefix
+        self._score_words = score_words
+        if anatomy.causal and self._reads_prompt:
+            raise CompatibilityError(
+                f"backbone {self._name} is causal: its first prompt row sees nothing of the input, so that pool "
+                f"{self.pool!r} reads the same from all. Choose {_READ_ELSEWHERE}."
+            )
 
     @cached_property
     def info(self) -> BackboneInfo:
@@ -108,7 +127,8 @@ class TransformerBackbone:
                 at the input of each block.
 
         Raises:
-            CompatibilityError: the prompt's layers or width do not fit.
+            CompatibilityError: the prompt's layers or width do not fit, or features are read at its first row and
+                there is none.
         """
         values, mask = tokens.values.to(self.device), tokens.mask
         mask = None if mask is None else mask.to(self.device)
@@ -185,12 +205,16 @@ class TransformerBackbone:
         Raises:
             CompatibilityError: says which widths and layer counts the backbone takes.
         """
-        depth, anatomy = len(self.anatomy.blocks), self.anatomy
-        name = self._identity.get("name", "backbone")
+        depth, anatomy, name = len(self.anatomy.blocks), self.anatomy, self._name
         if layers not in (1, depth):
             raise CompatibilityError(
                 f"{what} has {layers} layers, backbone {name} takes 1 (shallow) or {depth} (deep). No method bridges "
                 "depths: choose a shallow prompt, or one of this depth."
+            )
+        if layers > 1 and self._reads_prompt:
+            raise CompatibilityError(
+                f"{what} is deep, and backbone {name} is read at a prompt's first row (pool {self.pool!r}): a deep "
+                f"prompt's rows end at each block. Choose a shallow prompt, or {_READ_ELSEWHERE}."
             )
         wanted = anatomy.embed_dim if layers == 1 else anatomy.dim
         if width != wanted:
@@ -199,9 +223,34 @@ class TransformerBackbone:
                 + ("`--method projection` bridges widths." if layers == 1 else _SHALLOW_ONLY)
             )
 
+    def score_words(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """How the masked-language head scores words by the features of pool `mask`: scores = features W^T + b.
+
+        Args:
+            words: C words, each one token of the vocabulary. RoBERTa's has most words twice: as inside a text, with a
+                leading space, and without.
+
+        Returns:
+            W (C, dim) and b (C,).
+
+        Raises:
+            CompatibilityError: features are read with another pool.
+            InputError: a word is not one token, or two are the same.
+        """
+        if self._score_words is None:
+            raise CompatibilityError(
+                f"backbone {self._name} is read with pool {self.pool!r}, label words with 'mask'. Load it with that."
+            )
+        return self._score_words(words)
+
     def _place(self, prompt: Tensor | None, batch: int) -> tuple[Tensor | None, Tensor | None]:
         """Split a prompt into (shallow (B, P, D), None), (None, deep (B or 1, L, P, D)), or neither."""
         if prompt is None or prompt.shape[-2] == 0:
+            if self._reads_prompt:
+                raise CompatibilityError(
+                    f"backbone {self._name} is read at a prompt's first row (pool {self.pool!r}), and there is no "
+                    f"prompt. Choose a method with a shallow prompt, or {_READ_ELSEWHERE}."
+                )
             return None, None
         prompt = prompt.to(self.device, self._weights_dtype)
         if prompt.dim() == 3:
@@ -270,6 +319,8 @@ class TransformerBackbone:
 
     def _pooled_rows(self, length: int, mask: Tensor | None, at: int, inserted: int) -> Tensor:
         """Rows of the last block that are read: (n,) for all examples alike, or (B, 1) where they differ."""
+        if self._reads_prompt:
+            return torch.arange(at, at + 1, device=self.device)
         rows = _shift(torch.arange(length, device=self.device), at, inserted)
         if self.pool == "cls":
             return rows[:1]
@@ -281,6 +332,14 @@ class TransformerBackbone:
         if self.pool == "mean" and mask is not None:
             return (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return rows.mean(1)
+
+    @property
+    def _name(self) -> str:
+        return str(self._identity.get("name", "backbone"))
+
+    @property
+    def _reads_prompt(self) -> bool:
+        return self.pool in ("first", "mask")
 
     @property
     def _weights_dtype(self) -> torch.dtype:

@@ -39,10 +39,13 @@ BENCHES: Registry[Bench] = Registry(
     {
         "deep-prompt": "promptgraft.bench.deep_prompt:deep_prompt",
         "shallow-prompt": "promptgraft.bench.shallow_prompt:shallow_prompt",
+        "ensemble-weights": "promptgraft.bench.ensemble_weights:ensemble_weights",
         "linear-grid": "promptgraft.bench.linear_grid:linear_grid",
         "modality-gap": "promptgraft.bench.modality_gap:modality_gap",
         "neuron-overlap": "promptgraft.bench.neuron_overlap:neuron_overlap",
         "task-gap": "promptgraft.bench.task_gap:task_gap",
+        "prototypes": "promptgraft.bench.prototypes:prototypes",
+        "relative-search": "promptgraft.bench.relative_search:relative_search",
     },
 )
 

@@ -82,6 +82,5 @@ def random_vit(dim: int, depth: int, heads: int) -> TransformerBackbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = ViTModel(config, add_pooling_layer=False)
-    return TransformerBackbone(
-        model, FAMILIES["vit"](model), lambda images: torch.stack(list(images)), {"name": "random", "source": "random"}
-    )
+    identity = {"name": "random", "source": "random", "family": "vit"}
+    return TransformerBackbone(model, FAMILIES["vit"](model), lambda images: torch.stack(list(images)), identity)

@@ -9,6 +9,7 @@ from promptgraft.errors import InputError
 
 if TYPE_CHECKING:
     from promptgraft.backbones.transformer import TransformerBackbone
+    from promptgraft.card import Pool
     from promptgraft.tasks.base import Task
 
 DEFAULT_BACKBONES = {"vision": "packs/dinov2-small", "text": "packs/minilm-l6"}
@@ -70,6 +71,7 @@ def open_data(
     image_size: int | None,
     device: str,
     dtype: str,
+    pool: "Pool | None" = None,
     **options: Any,
 ) -> "tuple[Task, TransformerBackbone]":
     """The task and the frozen model that a command's arguments name.
@@ -80,6 +82,7 @@ def open_data(
         image_size: pixels; only for images.
         device: where the model runs.
         dtype: in what precision.
+        pool: where features are read; None for the model's own way.
         **options: `n_train`, `n_val`, `n_test`, `seed` and `skip_bad` of `load_task`.
 
     Raises:
@@ -92,9 +95,9 @@ def open_data(
     if image_size is not None and task.modality != "vision":
         raise InputError(f"--image-size {image_size} does not apply: {task.name} holds texts. Leave it out.")
     name = backbone or DEFAULT_BACKBONES[task.modality]
-    model = load_backbone(name, image_size=image_size, device=device, dtype=dtype)
+    model = load_backbone(name, image_size=image_size, pool=pool, device=device, dtype=dtype)
     info = model.info
     if device == "cpu" and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:
         side = max(SMALL // info.patch_size, 1) * info.patch_size
-        model = load_backbone(name, image_size=side, device=device, dtype=dtype)
+        model = load_backbone(name, image_size=side, pool=pool, device=device, dtype=dtype)
     return task, model

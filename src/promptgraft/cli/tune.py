@@ -30,10 +30,23 @@ def tune(
     data: Data,
     out: Out,
     method: Annotated[
-        str, typer.Option(help="'vpt', 'spt', 'linear', or a control of transfers: 'random', 'random-projection'.")
+        str,
+        typer.Option(
+            help="'vpt', 'spt' (or 'spt-k-means', 'spt-mean', 'spt-max'), 'linear', or a control of transfers: "
+            "'random', 'random-projection'."
+        ),
     ] = "vpt",
     prompt_length: Annotated[int, typer.Option(help="Rows of the prompt in each layer.")] = 10,
     layers: Annotated[str, typer.Option(help="'deep' or 'shallow'.")] = "deep",
+    verbalizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="A word for each class in their order, such as bad,good: no head is learned, a masked language model "
+            "scores these words at the first prompt row. Needs --layers shallow and, of the packs, bert-tiny-mlm.",
+            show_default=False,
+        ),
+    ] = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
     recipe: Recipe = "short",
@@ -55,6 +68,8 @@ def tune(
     """
     from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder
+    from promptgraft.readme import printable
+    from promptgraft.tuning.recipes import resolve_recipe
     from promptgraft.tuning.tune import tune as tune_prompt
 
     check_output_folder(out)
@@ -64,14 +79,20 @@ def tune(
         image_size=image_size,
         device=device,
         dtype=dtype,
+        pool=None if verbalizer is None else "mask",
         seed=seed,
         n_train=n_train,
         n_val=n_val,
         n_test=n_test,
     )
+    words = None if verbalizer is None else verbalizer.split(",")
+    chosen = resolve_recipe(recipe, method=method, task=task.name, epochs=epochs, verbalizer=words)
     if not as_json:
         announce(task, model)
-    with resumable(task, model, method, prompt_length, layers, seed, recipe, epochs) as checkpoint:
+        if words is not None:
+            pairs = zip(task.classes, words, strict=False)  # their number is checked where the head is made
+            typer.echo(printable("label words: " + ", ".join(f"{name} = {word}" for name, word in pairs)))
+    with resumable(task, model, method, prompt_length, layers, seed, recipe, epochs, words) as checkpoint:
         adapted = tune_prompt(
             model,
             task,
@@ -79,8 +100,7 @@ def tune(
             prompt_length=prompt_length,
             layers=cast("Layers", layers),
             seed=seed,
-            recipe=recipe,
-            epochs=epochs,
+            recipe=chosen,
             checkpoint=checkpoint,
             name=name,
             licence=licence,

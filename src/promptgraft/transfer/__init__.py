@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from promptgraft.transfer.relative import relative_search as relative_search
     from promptgraft.tuning.adapted import Adapted
 
 
@@ -18,6 +19,14 @@ class _CallablePackage(ModuleType):
         from promptgraft.tuning.tune import transfer
 
         return transfer(*args, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "relative_search":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from promptgraft.transfer.relative import relative_search
+
+    return relative_search
 
 
 sys.modules[__name__].__class__ = _CallablePackage

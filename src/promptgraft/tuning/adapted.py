@@ -236,7 +236,7 @@ def adapted_from(candidate: Candidate, task: TaskInfo, naming: Naming, scores: d
     weight, bias = candidate.model.head.folded()
     head = (weight.detach().cpu().float(), bias.detach().cpu().float())
     training = TrainingInfo(
-        recipe=candidate.recipe.model_dump(),
+        recipe=candidate.recipe.model_dump(mode="json"),  # as it will be read
         seed=setting.seed,
         epochs=candidate.trainer.epoch if candidate.trainer else 0,
         scores=scores,

@@ -18,7 +18,7 @@ from promptgraft.intervals import accuracy
 from promptgraft.tasks.embedded import EmbeddedSplit
 from promptgraft.tuning.features import frozen_features
 from promptgraft.tuning.fit import Epoch, Trainer, predict_logits
-from promptgraft.tuning.head import LEARNING_RATES, WEIGHT_DECAYS, fit_linear_grid
+from promptgraft.tuning.head import LEARNING_RATES, WEIGHT_DECAYS, fit_linear_grid, verbalizer_head
 from promptgraft.tuning.method import Method, Setting
 from promptgraft.tuning.prompted import Head, PromptedModel
 from promptgraft.tuning.recipes import Recipe
@@ -28,7 +28,8 @@ class Candidate:
     """A method in a setting: its model, its learning curve, and its answers on the selection split.
 
     The head starts at the linear probe's solution on the features of the starting prompt (the recipe's `head_start`).
-    A module without anything to train is finished there: its features are constant.
+    A head of label words (the recipe's `verbalizer`) stays as it starts. A module without anything to train is
+    finished there: its features are constant.
 
     Args:
         method: what to build.
@@ -40,7 +41,8 @@ class Candidate:
         probe: (learning rate, weight decay) of the linear probe, not a grid of them, where nothing can select.
 
     Raises:
-        CompatibilityError: a source is missing or does not fit.
+        InputError: not one label word for each class.
+        CompatibilityError: a source is missing or does not fit, or the backbone is not read by label words.
         TrainingError: the linear probe diverged.
     """
 
@@ -184,6 +186,8 @@ class Candidate:
 
     def _start_head(self, module: Any, classes: int) -> Head:
         backbone, train = self.setting.backbone, self.setting.train
+        if self.recipe.verbalizer is not None:
+            return verbalizer_head(backbone, self.recipe.verbalizer, classes)
         if self.recipe.head_start == "random" and module.trainable:
             generator = torch.Generator().manual_seed(self.setting.seed)
             width = backbone.info.dim

@@ -225,13 +225,14 @@ def predict_logits(model: PromptedModel, split: EmbeddedSplit) -> Tensor:
 
 
 def _optimizer(model: PromptedModel, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay on the prompt module and the head's weight, none on biases."""
+    """Weight decay on the prompt module and the head's weight, none on biases; what is frozen stays out."""
     prompt = [p for p in model.prompt.parameters() if p.requires_grad]
+    weight, bias = ([p] if p.requires_grad else [] for p in (model.head.weight, model.head.bias))
     groups: list[dict[str, Any]] = [
         {"params": [p for p in prompt if p.dim() > 1], "base_lr": recipe.lr, "weight_decay": recipe.weight_decay},
         {"params": [p for p in prompt if p.dim() <= 1], "base_lr": recipe.lr, "weight_decay": 0.0},
-        {"params": [model.head.weight], "base_lr": recipe.head_rate, "weight_decay": recipe.weight_decay},
-        {"params": [model.head.bias], "base_lr": recipe.head_rate, "weight_decay": 0.0},
+        {"params": weight, "base_lr": recipe.head_rate, "weight_decay": recipe.weight_decay},
+        {"params": bias, "base_lr": recipe.head_rate, "weight_decay": 0.0},
     ]
     groups = [{**group, "lr": group["base_lr"]} for group in groups if group["params"]]
     if recipe.optimizer == "sgd":

@@ -1,6 +1,7 @@
-"""Linear heads on constant features: the whole learning-rate x weight-decay x seed grid is trained at once.
+"""Linear heads: fitted on constant features, or made of label words.
 
-Every setting is one block of columns of the same weight matrix, so a step of all settings is two matrix products.
+The whole learning-rate x weight-decay x seed grid is trained at once: every setting is one block of columns of the
+same weight matrix, so a step of all settings is two matrix products.
 """
 
 import math
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from promptgraft.backbones.base import Backbone
+from promptgraft.errors import InputError
 from promptgraft.tuning.prompted import Head
 
 LEARNING_RATES = (0.1, 0.03, 0.01, 0.003, 0.001)
@@ -98,6 +101,27 @@ def fit_linear_grid(
             weight.addcmul_(weight_speed, -rate * now)
             bias.addcmul_(bias_speed, -rate * now)
     return _choose(weight, bias, mean, scale, selection, learning_rates, weight_decays, classes)
+
+
+def verbalizer_head(backbone: Backbone, words: Sequence[str], classes: int) -> Head:
+    """The frozen head that reads classes as words: the backbone's masked-language head, cut down to C of them.
+
+    Args:
+        backbone: with pool `mask`.
+        words: a word for each class, in their order.
+        classes: C.
+
+    Raises:
+        InputError: not one word for each class, or a word that is not one token.
+        CompatibilityError: the backbone has another pool.
+    """
+    if len(words) != classes:
+        raise InputError(
+            f"the verbalizer has {len(words)} words and the task {classes} classes. Give one word for each class, in "
+            "their order."
+        )
+    weight, bias = backbone.score_words(words)
+    return Head(torch.zeros(weight.shape[1]), torch.ones(weight.shape[1]), weight, bias).requires_grad_(False)
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Methods that need no source prompt."""
 
+from dataclasses import replace
+from functools import partial
+
 from promptgraft.initialization.prototypes import prototypes
 from promptgraft.initialization.random import random_prompt
 from promptgraft.tuning.method import Method, Setting
@@ -10,11 +13,11 @@ def _vpt(setting: Setting) -> PromptModule:
     return LearnedPrompt(random_prompt(setting.backbone.info, setting.prompt_length, setting.layers, setting.seed))
 
 
-def _spt(setting: Setting) -> PromptModule:
+def _spt(kind: str, setting: Setting) -> PromptModule:
     start = prototypes(
         setting.backbone,
         setting.train,
-        kind="sample",
+        kind=kind,
         length=setting.prompt_length,
         layers=setting.layers,
         seed=setting.seed,
@@ -48,6 +51,30 @@ spt = Method(
     paper="https://arxiv.org/abs/2402.02382",
     sources="none",
     start="own tokens",
-    build=_spt,
+    build=partial(_spt, "sample"),
     layers=("shallow", "deep"),
+)
+
+spt_k_means = replace(
+    spt,
+    name="spt-k-means",
+    summary="self-prompt tuning: a prompt from cluster centres of the target's own tokens",
+    start="own tokens, k-means",
+    build=partial(_spt, "k-means"),
+)
+
+spt_mean = replace(
+    spt,
+    name="spt-mean",
+    summary="self-prompt tuning: a prompt from means of the target's own tokens",
+    start="own tokens, mean",
+    build=partial(_spt, "mean"),
+)
+
+spt_max = replace(
+    spt,
+    name="spt-max",
+    summary="self-prompt tuning: a prompt from maxima of the target's own tokens",
+    start="own tokens, maximum",
+    build=partial(_spt, "max"),
 )

@@ -24,7 +24,8 @@ class Recipe(Section):
     training stops, None for never. head_start: `probe` starts the head at the linear probe's solution on the starting
     prompt's features, `random` as the papers do. class_balanced: every class weighs the same in the loss.
     source_share: of the rows of attention transfer's prompt, those that are made from the source (l_s / l; 0.8 is the
-    median of the paper's 19 tasks); the others are learned anew.
+    median of the paper's 19 tasks); the others are learned anew. verbalizer: a word for each class, in their order:
+    no head is learned, the masked-language head scores these words (for a backbone of pool `mask`).
 
     A method that trains only a head has constant features: it tries the linear probe's whole grid on them, and takes
     from its recipe class_balanced and label_smoothing alone.
@@ -44,6 +45,7 @@ class Recipe(Section):
     keep: Literal["best", "last"] = "best"
     head_start: Literal["probe", "random"] = "probe"
     source_share: float = Field(default=0.8, gt=0, le=1)
+    verbalizer: tuple[str, ...] | None = None
 
     @property
     def head_rate(self) -> float:

@@ -36,7 +36,8 @@ def tune(
     Args:
         backbone: from `load_backbone`.
         task: from `load_task`.
-        method: `linear`, `vpt`, `spt`, or a control of transfers: `random`, `random-projection` (shallow only).
+        method: `linear`, `vpt`, `spt`, `spt-k-means`, `spt-mean`, `spt-max`; or `random`, `random-projection`
+            (shallow only), controls of transfers.
         prompt_length: P, rows per layer.
         layers: `shallow` or `deep`.
         seed: of the start and of the order of the examples; equal seeds give equal bits on a CPU.

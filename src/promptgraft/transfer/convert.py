@@ -1,0 +1,132 @@
+"""`convert`: a prompt for another language model, without data and without training on the task."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.card import PromptCard, PromptInfo
+from promptgraft.errors import CompatibilityError, InputError
+from promptgraft.prompt import SoftPrompt
+from promptgraft.registry import did_you_mean
+from promptgraft.transfer.anchors import word_embeddings
+from promptgraft.transfer.converter import CONVERTERS, Converter, Passage
+from promptgraft.tuning.adapted import versions
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def convert(
+    prompt: SoftPrompt | Sequence[SoftPrompt],
+    *,
+    source: TransformerBackbone | Sequence[TransformerBackbone],
+    target: TransformerBackbone,
+    method: str = "relative",
+    name: str | None = None,
+    command: str | None = None,
+    **options: Any,
+) -> SoftPrompt:
+    """Carry a shallow text prompt to another language model by the words that both know.
+
+    Args:
+        prompt: the prompt; several, of one task and length, for `relative` (eq. 7 of its paper).
+        source: the model that it was tuned on; one for each prompt.
+        target: the model that it shall be for.
+        method: `relative` (options `top_k`, `absolute`, `ridge` and `normalise`, see `relative_search`), or a
+            baseline: `copy`, `discretization`, `neural-projector` (options `epochs` and `seed`).
+        name: of the new prompt; by default the source's name and the method.
+        command: what made it, for the card.
+        **options: of the method.
+
+    Returns:
+        The prompt, without a head: features of another model need a head of their own. Its card names its parents;
+        `prompt.init_args` holds the options and what is known of its quality.
+
+    Raises:
+        InputError: no such method or option, or too few anchors.
+        CompatibilityError: the prompt is deep or not for texts, or was tuned on other weights than the source's; a
+            model is not for texts; the models share no word.
+    """
+    prompts = (prompt,) if isinstance(prompt, SoftPrompt) else tuple(prompt)
+    sources = (source,) if isinstance(source, TransformerBackbone) else tuple(source)
+    converter = CONVERTERS[method]
+    if not prompts or len(prompts) != len(sources):
+        raise InputError(f"each prompt needs the model it was tuned on; got {len(prompts)} and {len(sources)}.")
+    if len(prompts) > 1 and not converter.several:
+        raise InputError(f"method {method!r} takes one prompt, got {len(prompts)}. `relative` takes several.")
+    settings = _settings(converter, options)
+    verified = [_check(*pair) for pair in zip(prompts, sources, strict=True)]
+    word_embeddings(target)  # refuses a model that has none
+    first, info = prompts[0].card, target.info
+    converted = converter.run(Passage(tuple(each.rows() for each in prompts), sources, target), **settings)
+    rows = converted.rows.detach().float().cpu()
+    card = PromptCard(
+        name=name or f"{first.name}-{method}",
+        task=first.task,
+        backbone=info,
+        prompt=PromptInfo(
+            length=rows.shape[0],
+            layers=1,
+            dim=rows.shape[1],
+            position=info.position,
+            pool=info.pool,
+            init=method,
+            init_args={
+                **settings,
+                **converted.diagnostics,
+                "sources": [each.info.name for each in sources],
+                "source_weights_verified": all(verified),
+            },
+        ),
+        method=method,
+        parents=tuple(each.id for each in prompts),
+        versions=versions(),
+        licence=" AND ".join(sorted({each.card.licence for each in prompts})),
+        command=command,
+    )
+    return SoftPrompt(rows[None], card)
+
+
+def _settings(converter: Converter, options: dict[str, Any]) -> dict[str, Any]:
+    """All options of a converter: those given, and its defaults for the rest."""
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(converter.run).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    for option in options:
+        if option not in known:
+            takes = f"It takes: {', '.join(known)}." if known else "It takes none."
+            raise InputError(
+                f"method {converter.name!r} has no option {option!r}.{did_you_mean(option, list(known))} {takes}"
+            )
+    return known | options
+
+
+def _check(prompt: SoftPrompt, source: TransformerBackbone) -> bool:
+    """Refuse a prompt that cannot be converted; say whether the source is known to be its model, weight by weight."""
+    card, made_on, info = prompt.card, prompt.card.backbone, source.info
+    if made_on.modality != "text":
+        raise CompatibilityError(
+            f"prompt {card.name!r} is a {made_on.modality} prompt, and convert works with words. `promptgraft "
+            "transfer --method projection` bridges modalities, with labelled data."
+        )
+    if card.prompt.layers != 1:
+        raise CompatibilityError(
+            f"prompt {card.name!r} is deep ({card.prompt.layers} layers): only rows of the embeddings' space can be "
+            "compared with words. Choose a shallow prompt."
+        )
+    known = _SHA256.fullmatch(made_on.weights_sha256) is not None
+    if known and made_on.weights_sha256 != info.weights_sha256:
+        raise CompatibilityError(
+            f"prompt {card.name!r} was tuned on {made_on.name} (weights {made_on.weights_sha256[:12]}), the source is "
+            f"{info.name} (weights {info.weights_sha256[:12]}). Load the model that the prompt was tuned on, in "
+            f"float32 and with pool {made_on.pool!r}."
+        )
+    if not known and (made_on.name, made_on.embed_dim) != (info.name, info.embed_dim):
+        raise CompatibilityError(
+            f"prompt {card.name!r} was tuned on {made_on.name} ({made_on.embed_dim}-d), the source is {info.name} "
+            f"({info.embed_dim}-d). Load the model that the prompt was tuned on."
+        )
+    return known

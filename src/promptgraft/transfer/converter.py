@@ -1,0 +1,70 @@
+"""What a zero-shot converter is: prompts of source models to rows for a target model, without data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.registry import Registry
+from promptgraft.transfer.anchors import Anchors, shared_anchors, word_embeddings
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What a converter may use.
+
+    prompts: the live rows (P, Ds) of a shallow prompt of each source. sources: their models. target: where to.
+    """
+
+    prompts: tuple[Tensor, ...]
+    sources: tuple[TransformerBackbone, ...]
+    target: TransformerBackbone
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The words that all models share; embeddings in the order of the sources, then the target's."""
+        return shared_anchors(*self.sources, self.target)
+
+    @cached_property
+    def target_embeddings(self) -> Tensor:
+        """The target's embeddings (V, Dt) of all tokens."""
+        return word_embeddings(self.target)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The target's rows (P, Dt), and what the converter knows of their quality: JSON values for the card."""
+
+    rows: Tensor
+    diagnostics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """One way to carry a prompt to another model.
+
+    name: as the user writes it. summary: one line. paper: where it comes from. run: a passage, and options by keyword,
+    to rows. several: it takes several sources at once.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    run: Callable[..., Converted]
+    several: bool = False
+
+
+PAPER = "https://arxiv.org/abs/2310.01691"
+
+CONVERTERS: Registry[Converter] = Registry(
+    "converter",
+    {
+        "relative": "promptgraft.transfer.relative_converter:RELATIVE",
+        "copy": "promptgraft.transfer.direct_copy:COPY",
+        "discretization": "promptgraft.transfer.discretization:DISCRETIZATION",
+        "neural-projector": "promptgraft.transfer.neural_projector:NEURAL_PROJECTOR",
+    },
+)
