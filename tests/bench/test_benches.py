@@ -73,7 +73,7 @@ def wrong_prototypes(monkeypatch):
         ("task-gap", wrong_task_gap),
         ("prototypes", wrong_prototypes),
         ("relative-search", wrong_match),
-        ("ensemble-weights", wrong_shrinkage),
+        ("ensemble", wrong_shrinkage),
     ],
 )
 def test_a_wrong_result_shows_in_the_error(name, spoil, monkeypatch):

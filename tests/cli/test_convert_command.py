@@ -52,7 +52,7 @@ def test_convert(
     converted = SoftPrompt.load(tmp_path / "a b")
     assert converted.tensor.shape == (1, 4, 16)
     assert converted.card.parents == (prompt.id,)
-    assert str(converted.card.command).startswith("promptgraft ")
+    assert str(converted.card.command).startswith("promptgraft")
 
     code, out, error = promptgraft(*arguments, tmp_path / "json", "--method", "discretization", "--json")
     assert (code, error) == (0, "")

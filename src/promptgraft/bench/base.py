@@ -39,7 +39,7 @@ BENCHES: Registry[Bench] = Registry(
     {
         "deep-prompt": "promptgraft.bench.deep_prompt:deep_prompt",
         "shallow-prompt": "promptgraft.bench.shallow_prompt:shallow_prompt",
-        "ensemble-weights": "promptgraft.bench.ensemble_weights:ensemble_weights",
+        "ensemble": "promptgraft.bench.ensemble_weights:ensemble_weights",
         "linear-grid": "promptgraft.bench.linear_grid:linear_grid",
         "modality-gap": "promptgraft.bench.modality_gap:modality_gap",
         "neuron-overlap": "promptgraft.bench.neuron_overlap:neuron_overlap",

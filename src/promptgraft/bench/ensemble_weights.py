@@ -42,12 +42,12 @@ def ensemble_weights(size: Size) -> list[Row]:
             error=relative_error(ours(checked), _algorithm(features, labels, unit, checked, invert)),
             rounds=rounds,
             share=(few + 1) / (starts * (steps + 1)),
-            note=f"{M} sources, {N} x {D}, {starts} starts of {steps} steps; baseline on 1 start of {few}, scaled up",
+            note=f"{M} sources, {N} x {D}, {starts} x {steps} steps; baseline on {few} steps of one, scaled up",
         )
 
     return [
-        row("ensemble-weights-inverse", "Algorithm 1 as written, cached features", True),
-        row("ensemble-weights-solve", "the same, class means and a Cholesky solve", False),
+        row("ensemble-inverse", "Algorithm 1 as written", True),
+        row("ensemble-solve", "class means, Cholesky", False),
     ]
 
 

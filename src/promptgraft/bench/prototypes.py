@@ -40,8 +40,8 @@ def prototypes(size: Size) -> list[Row]:
         )
         waiting, all_tokens = (depth * rows * dim * 4 / 2**20 for rows in (BLOCK, images * 196))
         note = (
-            f"{images} images, {depth} layers, P = {length}: costs {1 / timed.ratio:.2f} plain forward passes; "
-            f"{waiting:.0f} MiB of tokens wait at most, all would be {all_tokens:.0f} MiB"
+            f"{images} images, {depth} layers; {1 / timed.ratio:.2f} forward passes; "
+            f"at most {waiting:.0f} MiB of tokens wait, of {all_tokens:.0f}"
         )
         return replace(timed, note=note)
 
