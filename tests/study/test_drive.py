@@ -1,9 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from promptgraft.study.drive import run_study
 from promptgraft.study.engines.base import Resources
 from promptgraft.study.engines.inline import InlineEngine
+from promptgraft.study.folder import open_existing
 from promptgraft.study.plan import plan_study
 from promptgraft.study.spec import StudySpec
 from promptgraft.study.store import Store
@@ -29,3 +32,16 @@ def test_what_is_added_runs_alone(tmp_path: Path, tiny_study: Callable[..., Stud
     more = run_study(plan_study(tiny_study(seeds=[0, 1, 2])), store, InlineEngine(Resources()))
     assert more.done == 2
     assert before.items() <= results(store).items()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# study: no\nstudy: tiny\n", '"study" : "tiny"\n', '{"description": "a", "study": "tiny"}', "{study: tiny}"],
+)
+def test_the_name_of_a_study_is_read_in_every_style(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    Store(tmp_path, "tiny").close()
+    store = open_existing(tmp_path)
+    assert store is not None
+    assert store.study == "tiny"
+    store.close()

@@ -10,9 +10,7 @@ from promptgraft.errors import InputError
 from promptgraft.study.grouping import grouped, mean_of
 from promptgraft.transferability.evaluate import kendall, regret, spearman
 from promptgraft.transferability.resampling import agreement_interval, paired_test
-
-TRIVIAL = "norm"
-"""The estimator that the others must beat: it looks at nothing but the length of the prompt's rows."""
+from promptgraft.transferability.track_record import TRIVIAL
 
 _MEASURES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "kendall": kendall,

@@ -8,7 +8,9 @@ from promptgraft.files import path_text
 from promptgraft.study.store import Store
 
 DOCUMENT, DATABASE = "study.yaml", "study.sqlite"
-_NAME = re.compile(r"^study:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})", re.MULTILINE)
+# in block style, at the start of a line; else in flow style, as JSON has it
+_NAME = re.compile(r"^['\"]?study['\"]?\s*:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})", re.MULTILINE)
+_FLOW_NAME = re.compile(r"[{,]\s*['\"]?study['\"]?\s*:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
 
 
 def study_document(folder: Path) -> Path:
@@ -38,7 +40,8 @@ def open_started(folder: Path, url: str | None = None) -> Store:
 
 def open_existing(folder: Path, url: str | None = None) -> Store | None:
     """The study's store; None where it has no database yet."""
-    name = _NAME.search(study_document(folder).read_text(encoding="utf-8", errors="replace"))
+    text = study_document(folder).read_text(encoding="utf-8", errors="replace")
+    name = _NAME.search(text) or _FLOW_NAME.search(text)
     if name is None:
         raise InputError(f"{folder / DOCUMENT} names no study: it lacks a line like `study: my-study`.")
     if url is None and not (folder / DATABASE).is_file():
