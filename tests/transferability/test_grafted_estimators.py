@@ -6,13 +6,23 @@ import torch
 
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.embedded import embed_task
-from promptgraft.transferability import ESTIMATORS, gather_evidence, grafted, h_score, leep, log_me, n_leep, rank
+from promptgraft.transferability import (
+    ESTIMATORS,
+    gather_evidence,
+    grafted,
+    h_score,
+    leave_one_out,
+    leep,
+    log_me,
+    n_leep,
+    rank,
+)
 from promptgraft.tuning import features as tuned_features
 from promptgraft.tuning.tune import tune
 from tuning.samples import FAST, make_backbone, make_source, make_task
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
-NAMES = ["h-score", "log-me", "n-leep", "leep"]
+NAMES = ["h-score", "leave-one-out", "log-me", "n-leep", "leep"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +49,7 @@ def test_scores_are_those_of_the_functions_on_features_under_the_prompt(backbone
         features = backbone.run(tokens, prompt.tensor).double().numpy()
         name = prompt.card.name
         assert scores["h-score", name] == pytest.approx(h_score(features, labels), abs=1e-6)
+        assert scores["leave-one-out", name] == pytest.approx(leave_one_out(features, labels), abs=1e-6)
         assert scores["log-me", name] == pytest.approx(log_me(features, labels), abs=1e-5)
         assert scores["n-leep", name] == pytest.approx(n_leep(features, labels, components=15, seed=4), abs=1e-4)
         if prompt.card.backbone == backbone.info:

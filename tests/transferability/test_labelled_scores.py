@@ -8,10 +8,12 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 from sklearn.mixture import GaussianMixture
 
 from promptgraft.errors import InputError
-from promptgraft.transferability import h_score, leep, log_me, n_leep
+from promptgraft.transferability import h_score, leave_one_out, leep, log_me, n_leep
+from promptgraft.transferability.leaving_out import STRENGTHS
 from promptgraft.transferability.logme import STEPS, TOLERANCE
 
 
@@ -111,6 +113,36 @@ def test_log_me_stays_finite_where_a_precision_has_no_bound():
     assert useless < exact
 
 
+def literal_leave_one_out(features, labels):
+    """One ridge regression per left-out example and strength."""
+    N, C = len(labels), labels.max() + 1
+    Y = np.eye(C)[labels]
+    scale = np.square(np.linalg.svd(features - features.mean(0), compute_uv=False)).mean()
+    errors = []
+    for strength in STRENGTHS:
+        total = 0.0
+        for n in range(N):
+            rest = np.arange(N) != n
+            ridge = Ridge(alpha=strength * scale, solver="cholesky").fit(features[rest], Y[rest])
+            total += np.square(Y[n] - ridge.predict(features[n : n + 1])[0]).sum()
+        errors.append(total / N)
+    return -min(errors)
+
+
+@pytest.mark.parametrize(("N", "D"), [(30, 4), (15, 20)])
+def test_leave_one_out_is_what_fitting_anew_without_each_example_gives(N, D):
+    features, labels = make(N, D)
+    assert leave_one_out(features, labels) == pytest.approx(literal_leave_one_out(features, labels), abs=1e-8)
+
+
+def test_leave_one_out_of_noise_is_no_better_than_the_class_shares():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    shares = -0.75 * (200 / 199) ** 2  # of predicting the shares of the other examples
+    assert leave_one_out(rng.normal(size=(200, 300)), labels) == pytest.approx(shares, abs=0.02)
+    assert leave_one_out(*make(200, 8, signal=3)) > -0.2
+
+
 def literal_leep(theta, labels):
     N, Z = len(theta), len(theta[0])
     joint = {y: [sum(theta[n][z] for n in range(N) if labels[n] == y) / N for z in range(Z)] for y in set(labels)}
@@ -157,6 +189,7 @@ def test_n_leep_is_leep_of_the_posterior_of_a_mixture():
 
 SCORES = {
     "h_score": h_score,
+    "leave_one_out": leave_one_out,
     "log_me": log_me,
     "n_leep": lambda features, labels: n_leep(features, labels, components=2),
     "leep": lambda features, labels: leep(features, labels),
@@ -192,7 +225,7 @@ def test_what_labels_may_be(name):
 
 def test_constant_features_are_refused_or_have_a_value():
     features, labels = np.ones((12, 3)), np.arange(12) % 3
-    for score in (h_score, SCORES["n_leep"]):
+    for score in (h_score, leave_one_out, SCORES["n_leep"]):
         with pytest.raises(InputError, match="same for all 12"):
             score(features, labels)
     assert math.isfinite(log_me(features, labels))  # not centred: they explain the share of a class

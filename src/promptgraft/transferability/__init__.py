@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from promptgraft.transferability.expected_prediction import n_leep as n_leep
     from promptgraft.transferability.gather import gather_evidence as gather_evidence
     from promptgraft.transferability.hscore import h_score as h_score
+    from promptgraft.transferability.leaving_out import leave_one_out as leave_one_out
     from promptgraft.transferability.logme import log_me as log_me
     from promptgraft.transferability.mmd import modality_gap as modality_gap
     from promptgraft.transferability.neurons import neuron_activations as neuron_activations
@@ -41,6 +42,7 @@ _HOMES = {
     "gather_evidence": "gather",
     "h_score": "hscore",
     "kendall": "evaluate",
+    "leave_one_out": "leaving_out",
     "leep": "expected_prediction",
     "log_me": "logme",
     "mean_cosine": "cosine",

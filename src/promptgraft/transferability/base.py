@@ -93,6 +93,7 @@ ESTIMATORS: Registry[Estimator] = Registry(
         "gap-rbf": "promptgraft.transferability.mmd:GAP_RBF",
         "gap-linear": "promptgraft.transferability.mmd:GAP_LINEAR",
         "h-score": "promptgraft.transferability.hscore:H_SCORE",
+        "leave-one-out": "promptgraft.transferability.leaving_out:LEAVE_ONE_OUT",
         "leep": "promptgraft.transferability.expected_prediction:LEEP",
         "log-me": "promptgraft.transferability.logme:LOG_ME",
         "mean-cosine": "promptgraft.transferability.cosine:MEAN_COSINE",
