@@ -35,8 +35,31 @@ def test_json_holds_the_rows_of_the_named_benches_once() -> None:
     assert all({"name", "ratio", "error", "seconds", "baseline"} <= set(row) for row in rows)
 
 
+def test_a_ratio_that_was_lost_fails_and_is_named(tmp_path) -> None:
+    rows = json.loads(run("linear-grid", "--size", "smoke", "--json"))
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps([row | {"ratio": 0.01} for row in rows]))
+    result = CliRunner().invoke(app, ["bench", "--size", "smoke", "--check", str(kept)])
+    assert result.exit_code == 0
+    assert f"{len(rows)} of {len(rows)} rows" in result.stderr
+    assert "modality-gap" not in result.stdout  # what the file does not hold is not run
+    lost = tmp_path / "lost.json"
+    lost.write_text(json.dumps([*rows[:1], rows[1] | {"ratio": 1e6}, rows[0] | {"name": "linear-grid-gone"}]))
+    result = CliRunner().invoke(app, ["bench", "linear-grid", "--size", "smoke", "--check", str(lost)])
+    assert result.exit_code == 1
+    assert "linear-grid-own: ratio " in result.stderr
+    assert "linear-grid-gone: no such row" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '[{"name": "x"}]'])
+def test_a_file_that_bench_did_not_write_is_refused(text, tmp_path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x\.json"):
+        run("--check", str(tmp_path / "x.json"))
+
+
 def test_unknown_names_and_sizes_are_refused_before_anything_runs() -> None:
     with pytest.raises(InputError, match=r"no bench named 'deep-promt'. Did you mean 'deep-prompt'"):
         run("linear-grid", "deep-promt")
-    with pytest.raises(InputError, match=r"'huge' is not known.*pocket, smoke"):
+    with pytest.raises(InputError, match=r"'huge' is not known.*pocket, paper, smoke"):
         run("--size", "huge")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from promptgraft.registry import Registry
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-Size = Literal["pocket", "smoke"]
-"""pocket: sizes of real use, seconds to a minute per bench on two cores. smoke: tiny, only shows that it runs."""
+Size = Literal["pocket", "paper", "smoke"]
+"""pocket: sizes of real use, seconds to a minute per bench on two cores. paper: training steps of a ViT-B/16 at 224
+pixels, on a GPU where there is one; all else as pocket. smoke: tiny, only shows that it runs."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,11 @@ class Row:
 
     name: the bench's name, with what distinguishes the row. baseline: what promptgraft is compared with. seconds,
     baseline_seconds: of the round whose ratio is the median. ratio: baseline_seconds / seconds. error: the largest
-    difference of the two results, relative to the largest baseline value. note: what else a reader must know.
+    difference of the two results, relative to the largest baseline value. note: what else a reader must know. floor:
+    seconds that the operations of ours take at the machine's own rate, or its bytes at the bandwidth, whichever is
+    more; None where they were not counted. memory, baseline_memory: bytes that a run takes at its peak beyond what
+    was held before; None where it cannot be told. exact: whether the two compute the same; else the note says what
+    `error` is.
     """
 
     name: str
@@ -30,6 +36,10 @@ class Row:
     ratio: float
     error: float
     note: str
+    floor: float | None = None
+    memory: int | None = None
+    baseline_memory: int | None = None
+    exact: bool = True
 
 
 Bench = Callable[[Size], list[Row]]
@@ -40,12 +50,16 @@ BENCHES: Registry[Bench] = Registry(
         "deep-prompt": "promptgraft.bench.deep_prompt:deep_prompt",
         "shallow-prompt": "promptgraft.bench.shallow_prompt:shallow_prompt",
         "ensemble": "promptgraft.bench.ensemble_weights:ensemble_weights",
+        "text-prompt": "promptgraft.bench.text_prompt:text_prompt",
+        "frozen-features": "promptgraft.bench.frozen_features:frozen_features",
         "linear-grid": "promptgraft.bench.linear_grid:linear_grid",
         "modality-gap": "promptgraft.bench.modality_gap:modality_gap",
         "neuron-overlap": "promptgraft.bench.neuron_overlap:neuron_overlap",
         "task-gap": "promptgraft.bench.task_gap:task_gap",
+        "labelled": "promptgraft.bench.labelled_scores:labelled_scores",
         "prototypes": "promptgraft.bench.prototypes:prototypes",
         "relative-search": "promptgraft.bench.relative_search:relative_search",
+        "start-up": "promptgraft.bench.start_up:start_up",
     },
 )
 
@@ -60,6 +74,11 @@ def compare(
     rounds: int,
     share: float = 1.0,
     note: str = "",
+    operations: int | None = None,
+    bytes_read: int = 0,
+    device: str = "cpu",
+    dtype: "torch.dtype | None" = None,
+    exact: bool = True,
 ) -> Row:
     """Time two ways in turns, so that whatever else the machine does meets both alike.
 
@@ -72,7 +91,16 @@ def compare(
         rounds: runs of each, an odd number; who goes first changes every round.
         share: the part of the work of `ours` that `theirs` does; its seconds are divided by it.
         note: for the reader.
+        operations: of matrix products in one run of `ours`; None counts those that torch runs.
+        bytes_read: that one run of `ours` cannot do without reading.
+        device: where both run.
+        dtype: of the products, float32 by default.
+        exact: whether both compute the same.
     """
+    from promptgraft.bench import limits
+
+    memory = _memory(ours, device)
+    baseline_memory = _memory(theirs, device)
     pairs = []
     for turn in range(rounds):
         if turn % 2 == 0:
@@ -81,12 +109,38 @@ def compare(
             other, mine = _seconds(theirs), _seconds(ours)
         pairs.append((other / share / mine, mine, other / share))
     ratio, seconds, baseline_seconds = sorted(pairs)[rounds // 2]
-    return Row(name, baseline, seconds, baseline_seconds, ratio, error, note)
+    floor = _floor(limits.operations(ours) if operations is None else operations, bytes_read, device, dtype)
+    return Row(name, baseline, seconds, baseline_seconds, ratio, error, note, floor, memory, baseline_memory, exact)
+
+
+def _memory(work: Callable[[], object], device: str) -> int | None:
+    """Bytes that one run takes at its peak beyond what is held before."""
+    from promptgraft.study.memory import held_memory, peak_memory, reset_peak_memory
+
+    held = held_memory(device)
+    reset_peak_memory(device)
+    work()
+    peak = peak_memory(device)
+    return None if held is None or peak is None else max(peak - held, 0)
+
+
+def _floor(operations: int, bytes_read: int, device: str, dtype: "torch.dtype | None") -> float | None:
+    import torch
+
+    from promptgraft.bench import limits
+
+    computing = operations / limits.matrix_rate(device, dtype or torch.float32) if operations else 0.0
+    reading = bytes_read / limits.bandwidth(device) if bytes_read else 0.0
+    return max(computing, reading) or None
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    from promptgraft.bench import limits
+
+    limits.synchronize()
     start = time.perf_counter()
     work()
+    limits.synchronize()
     return time.perf_counter() - start
 
 

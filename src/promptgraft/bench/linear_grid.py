@@ -22,7 +22,7 @@ def linear_grid(size: Size) -> list[Row]:
     The error is that of the selection losses of all settings, every step of which they depend on.
     The second row's baseline is the first row's own code, called once per setting: what the grid itself saves.
     """
-    examples, dim, epochs, rounds = (800, 384, 40, 3) if size == "pocket" else (150, 8, 3, 1)
+    examples, dim, epochs, rounds = (800, 384, 40, 3) if size != "smoke" else (150, 8, 3, 1)
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(CLASSES, dim, generator=generator)
 
@@ -46,7 +46,7 @@ def linear_grid(size: Size) -> list[Row]:
     work = f"{count} settings, {epochs} epochs of {examples} x {dim}, {CLASSES} classes"
     literal = compare(
         "linear-grid",
-        "torch.optim.SGD, one by one",
+        "SGD, one by one",
         at_once,
         by_optimizer,
         error=relative_error(ours, by_optimizer()),
@@ -55,7 +55,7 @@ def linear_grid(size: Size) -> list[Row]:
     )
     own = compare(
         "linear-grid-own",
-        "the same code, one by one",
+        "same code, one by one",
         at_once,
         in_turn,
         error=relative_error(ours, in_turn()),

@@ -13,8 +13,8 @@ def neuron_overlap(size: Size) -> list[Row]:
 
     The baseline is the published procedure (Su et al., NAACL 2022): the model's own blocks, each run in full.
     """
-    dim, depth, heads = (384, 12, 6) if size == "pocket" else (16, 4, 2)
-    M, lengths, rounds = (13, (20, 100), 5) if size == "pocket" else (3, (4,), 1)
+    dim, depth, heads = (384, 12, 6) if size != "smoke" else (16, 4, 2)
+    M, lengths, rounds = (13, (20, 100), 5) if size != "smoke" else (3, (4,), 1)
     backbone = random_vit(dim, depth, heads)
     generator = torch.Generator().manual_seed(0)
 
@@ -22,7 +22,7 @@ def neuron_overlap(size: Size) -> list[Row]:
         prompts = torch.randn(M, length, dim, generator=generator)
         return compare(
             f"neuron-overlap-{length}",
-            "hooks, one prompt at a time",
+            "hooks, one by one",
             lambda: backbone.neuron_activations(prompts),
             lambda: _by_hooks(backbone, prompts),
             error=relative_error(backbone.neuron_activations(prompts), _by_hooks(backbone, prompts)),

@@ -20,7 +20,7 @@ def prototypes(size: Size) -> list[Row]:
     of holding all tokens of all layers and clustering them afterwards.
     """
     dim, depth, heads, images, lengths, rounds = (
-        (384, 12, 6, 256, (20, 100), 3) if size == "pocket" else (16, 2, 2, 5, (3,), 1)
+        (384, 12, 6, 256, (20, 100), 3) if size != "smoke" else (16, 2, 2, 5, (3,), 1)
     )
     backbone = random_vit(dim, depth, heads)
     generator = torch.Generator().manual_seed(0)

@@ -11,18 +11,23 @@ STEPS, LEARNING_RATE = 2000, 5e-3
 
 
 def relative_search(size: Size) -> list[Row]:
-    """41 prompts of 5 rows, 384-d to 384-d, 12,000 shared words, 8,192 of which count (smoke: 1 of 5, 12-d, 60, 40).
+    """41 prompts of 5 rows, 12,000 shared words, 8,192 of which count, 384-d (smoke: 1 of 5, 60 words, 40, 12-d).
+
+    Paper: 768-d to 1,024-d, 17,230 words.
 
     The rows of all prompts are searched at once, also by the baseline, whose anchors are brought to unit length once.
     The error is that of the matching cosines of the first prompt, after all 2,000 steps.
     """
-    prompts, dim, count, top_k, steps, rounds = (
-        (41, 384, 12_000, 8192, 10, 3) if size == "pocket" else (1, 12, 60, 40, 20, 1)
-    )
+    prompts, dim, wide, count, top_k, steps, rounds = {
+        "pocket": (41, 384, 384, 12_000, 8192, 10, 3),
+        "paper": (41, 768, 1024, 17_230, 8192, 5, 1),
+        "smoke": (1, 12, 12, 60, 40, 20, 1),
+    }[size]
     generator = torch.Generator().manual_seed(0)
     meaning = torch.randn(count, dim, generator=generator)
-    noise = torch.randn(2, count, dim, generator=generator)
-    source, target = meaning + noise[0], meaning @ torch.randn(dim, dim, generator=generator) / dim**0.5 + noise[1]
+    noise = torch.randn(count, dim, generator=generator), torch.randn(count, wide, generator=generator)
+    source = meaning + noise[0]
+    target = meaning @ torch.randn(dim, wide, generator=generator) / dim**0.5 + noise[1]
     rows = torch.randn(5 * prompts, dim, generator=generator)
 
     ours = relative.relative_match(rows[:5], source, target, top_k=top_k).cosines.float()
@@ -35,7 +40,7 @@ def relative_search(size: Size) -> list[Row]:
         error=relative_error(ours, theirs),
         rounds=rounds,
         share=steps / STEPS,
-        note=f"{len(rows)} rows, {count} words, {dim}-d; baseline on {steps} of {STEPS} steps, scaled up",
+        note=f"{len(rows)} rows, {count} words, {dim}-d to {wide}-d; baseline on {steps} of {STEPS} steps, scaled up",
     )
     return [row]
 

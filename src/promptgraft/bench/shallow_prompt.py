@@ -6,7 +6,7 @@ from promptgraft.bench.training_step import training_step
 
 def shallow_prompt(size: Size) -> list[Row]:
     """P = 10 on 26, 65 and 197 tokens (smoke: P = 3 on 5 tokens)."""
-    length, token_counts = (10, (26, 65, 197)) if size == "pocket" else (3, (5,))
+    length, token_counts = (10, (26, 65, 197)) if size != "smoke" else (3, (5,))
     return [
         training_step(f"shallow-prompt-{tokens}", size, layers="shallow", length=length, tokens=tokens)
         for tokens in token_counts

@@ -21,11 +21,23 @@ def peak_memory(device: str) -> int | None:
     """Bytes at the peak since `reset_peak_memory`: of the GPU's memory, or resident in the process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
+    peak = _status("VmHWM")
+    return _peak_of_process() if peak is None else peak
+
+
+def held_memory(device: str) -> int | None:
+    """Bytes that are held now: of the GPU's memory, or resident in the process; None where that cannot be told."""
+    if device.startswith("cuda"):
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int | None:
     try:
-        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration, ValueError):
-        return _peak_of_process()
+        return None
 
 
 def _peak_of_process() -> int | None:
