@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 import promptgraft as pg
+from promptgraft.report.study_tables import markdown
+from promptgraft.study.folder import open_started
+from promptgraft.study.summary import summarize
 from promptgraft.tuning.method import METHODS
 from promptgraft.tuning.tune import transfer
 
@@ -55,3 +58,28 @@ def test_documents_link_and_name_what_is_there(document: str) -> None:
         assert (ROOT / path).exists(), path
     for path in re.findall(r"`((?:backbones|tasks|tuning|transfer|transferability|packs|cli)/\w+\.\w+)`", text):
         assert (ROOT / "src/promptgraft" / path).exists() or path == "transfer/scaled.py", path
+
+
+STUDIES = sorted(folder.parent.name for folder in ROOT.glob("studies/*/tables.md"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_committed_study_prints_the_tables_beside_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the tables name the folder as it was given
+    folder = Path("studies", name)
+    assert (folder / "tables.md").read_text() == markdown(summarize(open_started(folder)))
+
+
+def test_the_readmes_shares_of_pairs_are_the_studys() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "studies/cross-modality/tables.md").read_text().splitlines()]
+    share = {row[1]: row[4] for row in rows if row[0] == "| projection" and len(row) == 8}
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{share['vpt shallow']} % of the pairs beat VPT and {share['linear']} % the linear probe" in text
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if "<!-- studies/" in (ROOT / d).read_text()])
+def test_tables_of_studies_are_the_studies_own(document: str) -> None:
+    found = re.findall(r"<!-- studies/([\w-]+) -->\n((?:\|.*\n)+)", (ROOT / document).read_text())
+    assert found
+    for name, table in found:
+        assert table in (ROOT / "studies" / name / "tables.md").read_text(), table.splitlines()[0]
