@@ -1,14 +1,17 @@
-"""Files written whole or not at all, and the cache they may live in."""
+"""Files written whole or not at all, and read as if a stranger had made them; the cache they may live in."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 from promptgraft.errors import InputError
 
@@ -37,6 +40,80 @@ def sha256_file(path: Path) -> str:
     """sha256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes; a pipe or a device, which may keep a reader waiting, is refused.
+
+    Raises:
+        OSError: there is no such file, it is of another kind, or it may not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # of the name: a null character, or half of one
+        raise OSError(errno.EINVAL, str(error), path_text(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path_text(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path, limit: int, *, inside: Path | None = None) -> bytes:
+    """The bytes of a regular file that has `limit` of them at most.
+
+    Args:
+        path: of the file.
+        limit: bytes.
+        inside: a folder out of which no link may lead.
+
+    Raises:
+        OSError: as `open_file`, or it is larger, or lies elsewhere.
+    """
+    with open_file(path) as stream:
+        if inside is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(inside)):
+            raise OSError(errno.EINVAL, "it is a link to a file outside its folder", path_text(path))
+        if os.fstat(stream.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, f"it is larger than the {limit} bytes that it may have", path_text(path))
+        return stream.read(limit)
+
+
+def read_json(text: bytes | str) -> Any:
+    """What JSON says, where every reader would understand the same.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, is nested too deeply, holds a key twice, a number that is not finite, or
+            half a character (a lone surrogate).
+    """
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_distinct, parse_float=_finite, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("half a character, a lone surrogate") from error
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name[:80]!r} stands there twice")
+        found[name] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _refuse_constant(text)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name[:80]} is not a finite number")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
