@@ -1,1 +1,1 @@
-"""What is wrong with a prompt, a finished run, or the installation; `tasks.diagnosis` does the same for data."""
+"""What is wrong with a prompt, a library, a finished run, or the installation; `tasks.diagnosis` does it for data."""

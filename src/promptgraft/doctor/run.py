@@ -1,18 +1,21 @@
 """Why a finished run learned little: its scores, its learning curve, and how far its prompt moved."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, model_validator
+
 from promptgraft.card import Score
 from promptgraft.doctor.prompt import STILL, compare_scores, known_start
 from promptgraft.errors import PromptFileError
+from promptgraft.files import canonical_json, read_file, read_json
 from promptgraft.prompt import SoftPrompt
+from promptgraft.readme import printable
 from promptgraft.tasks.findings import SEVERITIES, Finding, counted
-from promptgraft.tuning.adapted import MODEL_FILE, PROMPT_FOLDER, AdaptedInfo
+from promptgraft.tuning.adapted import INFO_LIMIT, PROMPT_FOLDER, AdaptedInfo, read_info
 from promptgraft.tuning.fit import Epoch
 from promptgraft.tuning.method import METHODS
 
@@ -52,12 +55,11 @@ def check_run(folder: Path, *, library: str | None = None) -> RunCheck:
     Raises:
         PromptFileError: the folder holds no adapted model, or a damaged one.
     """
-    info, result = _info(folder), _result(folder)
+    (info, _), result = read_info(folder), _result(folder)
     prompt = SoftPrompt.load(folder / PROMPT_FOLDER) if (folder / PROMPT_FOLDER).exists() else None
     scores = _scores(info, result)
-    winner: Mapping[str, Any] = next((row for row in result.get("candidates", ()) if row.get("winner")), {})
-    curve = tuple(Epoch(**line) for line in winner.get("history", ()))
-    best = winner.get("best_epoch")
+    winner = next((row for row in result.candidates if row.winner), None)
+    curve, best = (winner.history, winner.best_epoch) if winner is not None else ((), None)
     drift = None if prompt is None else _drift(prompt, library)
     findings = compare_scores(scores) if prompt is not None else []
     if METHODS[info.method].head_only:
@@ -66,16 +68,16 @@ def check_run(folder: Path, *, library: str | None = None) -> RunCheck:
         what = "no learning curve was kept: `tune` and `transfer` show it only while they run"
         findings.append(Finding("note", what, "`promptgraft adapt` keeps it, in result.json."))
     findings += check_curve(curve, best, info.training.recipe)
-    findings += _predictions(result)
+    findings += _predictions(result.confusion)
     if drift is not None and drift < STILL:
         what = f"the prompt moved by {drift:.1%} of its start's norm"
         findings.append(Finding("warning", what, "Train longer, or raise the recipe's lr."))
     if 0 < (size := scores["val"].n if "val" in scores else 0) < FEW:
         what = f"{counted(size, 'validation example')}: its accuracy is rough"
         findings.append(Finding("note", what, "Ask for more with --n-val, or go by several seeds."))
-    for row in result.get("candidates", ()):
-        if row.get("status") == "failed":
-            findings.append(Finding("warning", f"candidate {row['method']} failed: {row.get('reason')}", ""))
+    for row in result.candidates:
+        if row.status == "failed":
+            findings.append(Finding("warning", f"candidate {row.method} failed: {row.reason}", ""))
     return RunCheck(
         path=str(folder),
         task=info.task.name,
@@ -100,7 +102,8 @@ def check_curve(curve: Sequence[Epoch], best: int | None, recipe: Mapping[str, A
     losses = [line.train_loss for line in curve if line.train_loss is not None]
     if len(losses) < 2:
         return []
-    findings, rate = [], f"lr {recipe.get('lr', 0):g}"
+    lr = recipe.get("lr")
+    findings, rate = [], f"lr {lr:g}" if isinstance(lr, int | float) else "its lr"
     fell = losses[-1] / max(losses[0], 1e-12)
     if fell > ROSE:
         what = f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g} with {rate}"
@@ -123,36 +126,62 @@ def check_curve(curve: Sequence[Epoch], best: int | None, recipe: Mapping[str, A
     return findings
 
 
-def _info(folder: Path) -> AdaptedInfo:
-    try:
-        document = json.loads((folder / MODEL_FILE).read_bytes())
-        document.pop("contents", None)
-        return AdaptedInfo.model_validate(document)
-    except OSError as error:
-        raise PromptFileError(f"{folder} holds no adapted model: {MODEL_FILE} is missing.") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        first = str(error).splitlines()[0]
-        raise PromptFileError(f"the adapted model in {folder} is damaged ({first}). Get an unaltered copy.") from error
+class _Read(BaseModel):
+    """A part of `result.json`; what is not looked at is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def _result(folder: Path) -> dict[str, Any]:
+class _Candidate(_Read):
+    method: str
+    winner: bool = False
+    status: str | None = None
+    reason: str | None = None
+    best_epoch: int | None = None
+    history: tuple[Epoch, ...] = ()
+
+
+class _Probe(_Read):
+    val_accuracy: Score | None = None
+
+
+class _Confusion(_Read):
+    """matrix: counts, true classes in rows, predicted ones in columns. classes: their names."""
+
+    matrix: tuple[tuple[int, ...], ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_square(self) -> "_Confusion":
+        if {len(self.classes)} != {len(self.matrix), *map(len, self.matrix)}:
+            raise ValueError("the matrix has not a row and a column for each class")
+        return self
+
+
+class _Result(_Read):
+    val_accuracy: Score | None = None
+    linear_probe: _Probe = _Probe()
+    candidates: tuple[_Candidate, ...] = ()
+    confusion: _Confusion = _Confusion()
+
+
+def _result(folder: Path) -> _Result:
     """What `adapt` wrote; empty where it did not."""
     path = folder / RESULT_FILE
-    if not path.exists():
-        return {}
     try:
-        result = json.loads(path.read_bytes())
-        return result if isinstance(result, dict) else {}
+        return _Result.model_validate_json(canonical_json(read_json(read_file(path, INFO_LIMIT))), strict=True)
+    except FileNotFoundError:
+        return _Result()
     except (OSError, ValueError) as error:
-        raise PromptFileError(f"{path} is damaged ({error}). Get an unaltered copy.") from error
+        first = printable(str(error).partition("\n")[0])[:200]
+        raise PromptFileError(f"{path} is damaged ({first}). Get an unaltered copy.") from error
 
 
-def _scores(info: AdaptedInfo, result: Mapping[str, Any]) -> dict[str, Score]:
+def _scores(info: AdaptedInfo, result: _Result) -> dict[str, Score]:
     scores = dict(info.training.scores)
-    known = {"val": result.get("val_accuracy"), "val_head": (result.get("linear_probe") or {}).get("val_accuracy")}
-    for name, score in known.items():
-        if score:
-            scores.setdefault(name, Score.model_validate(score))
+    for name, score in (("val", result.val_accuracy), ("val_head", result.linear_probe.val_accuracy)):
+        if score is not None:
+            scores.setdefault(name, score)
     return scores
 
 
@@ -161,13 +190,11 @@ def _drift(prompt: SoftPrompt, library: str | None) -> float | None:
     return None if start is None else ((prompt.tensor - start).norm() / start.norm().clamp(min=1e-12)).item()
 
 
-def _predictions(result: Mapping[str, Any]) -> list[Finding]:
+def _predictions(confusion: _Confusion) -> list[Finding]:
     """Whether one class takes all answers on the test split."""
-    confusion = result.get("confusion") or {}
-    matrix, classes = confusion.get("matrix") or [], confusion.get("classes") or []
-    columns = [sum(column) for column in zip(*matrix, strict=True)]
-    named = list(itertools.compress(classes, columns))
-    if len(classes) < 2 or len(named) != 1:
+    columns = [sum(column) for column in zip(*confusion.matrix, strict=True)]
+    named = list(itertools.compress(confusion.classes, columns))
+    if len(columns) < 2 or len(named) != 1:
         return []
     what = f"all {sum(columns):,} test examples are taken for {named[0]!r}"
     return [Finding("error", what, "Nothing was learned: see `promptgraft doctor data`, then to the learning rate.")]

@@ -1,4 +1,7 @@
-"""Other people's prompt formats, read into `SoftPrompt` and written from it: one file and one line each."""
+"""Other people's prompt formats, read into `SoftPrompt` and written from it: one file and one line each.
+
+`hub` shares prompts in their own format; `sums` lists a library's files for those who sign.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

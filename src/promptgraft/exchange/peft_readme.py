@@ -49,7 +49,7 @@ def peft_readme(prompt: SoftPrompt, tokenizer: Any) -> str:
     longest = card.backbone.preprocessing.get("max_length", 128)
     lines += [
         "batch = tokenizer(",
-        f'    texts, padding=True, padding_side="right", truncation=True, max_length={longest}, return_tensors="pt"',
+        f'    texts, padding=True, padding_side="right", truncation=True, max_length={longest!r}, return_tensors="pt"',
         ")",
         'batch.pop("token_type_ids", None)  # PEFT drops them',
         "model = PeftModel.from_pretrained(base, folder).eval()",

@@ -1,10 +1,10 @@
 """Files that nobody vouches for: sizes are bounded before anything is read, nothing is unpickled or followed."""
 
 import io
+import math
 import os
 import zipfile
 from collections.abc import Callable
-from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from promptgraft.errors import InputError
-from promptgraft.files import path_text
+from promptgraft.files import open_file, path_text, read_file, read_json
 from promptgraft.readme import printable
 
 LIMIT = 64 << 20
@@ -36,8 +36,8 @@ def file_inside(folder: Path, name: str) -> Path:
             raise InputError(f"{path_text(folder)} has no file {name}. Give the whole folder.")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path_text(path)} is a link to a file outside its folder. Copy the file itself there.")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise InputError(f"cannot read {path_text(path)}: {error}.") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path_text(path)}: {error.strerror or error}.") from error
     return path
 
 
@@ -48,15 +48,9 @@ def read_bounded(path: Path, limit: int, cure: str = "Give an unaltered file.") 
         InputError: there is no such file, or it is larger.
     """
     try:
-        if not path.is_file():
-            raise InputError(f"there is no file {path_text(path)}. {cure}")
-        with path.open("rb") as stream:
-            data = stream.read(limit + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path_text(path)}: {error}. {cure}") from error
-    if len(data) > limit:
-        raise InputError(f"{path_text(path)} is larger than the {limit} bytes that it may have. {cure}")
-    return data
+        return read_file(path, limit)
+    except OSError as error:
+        raise InputError(f"cannot read {path_text(path)}: {error.strerror or error}. {cure}") from error
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -67,8 +61,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     data = read_bounded(path, HEADER_LIMIT)
     try:
-        value = loads(data)
-    except (ValueError, RecursionError) as error:
+        value = read_json(data)
+    except ValueError as error:
         raise InputError(f"{path_text(path)} does not hold valid JSON ({error}). Get an unaltered copy.") from error
     if not isinstance(value, dict):
         raise InputError(f"{path_text(path)} does not hold a JSON object. Get an unaltered copy.")
@@ -105,19 +99,20 @@ def read_safetensors(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[st
     """The tensors of a safetensors file whose names are wanted, and the metadata of its header.
 
     Raises:
-        InputError: the file is damaged, or its header or a wanted tensor is too large.
+        InputError: the file is damaged, or its header or the wanted tensors together are too large.
     """
     length = int.from_bytes(_first_bytes(path, 8), "little")
     if length > HEADER_LIMIT:
         raise InputError(f"the header of {path_text(path)} takes {length} bytes; {HEADER_LIMIT} is the most.")
-    found = {}
+    found, room = {}, LIMIT // 4
     try:
         with safe_open(path, framework="pt") as file:
             for name in filter(wanted, file.keys()):
-                view = file.get_slice(name)
-                shape = view.get_shape()
-                if int(np.prod(shape, dtype=object)) > LIMIT // 4:
-                    raise InputError(f"{path_text(path)}: {printable(name)} is {shape}, too large for a prompt.")
+                shape = file.get_slice(name).get_shape()
+                room -= math.prod(shape)
+                if room < 0:
+                    shown = printable(name)[:200]
+                    raise InputError(f"{path_text(path)}: with {shown}, {shape}, it is too large for a prompt.")
                 found[name] = file.get_tensor(name).clone()
             return found, dict(file.metadata() or {})
     except (SafetensorError, OSError, RuntimeError, KeyError, OverflowError) as error:
@@ -143,9 +138,9 @@ def read_npy(path: Path) -> torch.Tensor:
         if array.nbytes > LIMIT:
             raise InputError(f"{path_text(path)} is {array.shape}, too large for a prompt.")
         return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-    except (ValueError, TypeError, OSError, EOFError, OverflowError, SyntaxError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # numpy evaluates the header, and raises whatever a broken one makes it stumble on
         raise InputError(
             f"{path_text(path)} does not hold a plain array ({printable(error)[:200]}). Get an unaltered copy."
         ) from error
@@ -180,11 +175,7 @@ def floats(
 
 def _first_bytes(path: Path, count: int) -> bytes:
     try:
-        if not path.is_file():
-            raise InputError(f"there is no file {path_text(path)}. Check the path.")
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return stream.read(count)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {path_text(path)}: {error}.") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path_text(path)}: {error.strerror or error}. Check the path.") from error
