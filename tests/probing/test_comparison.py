@@ -11,7 +11,7 @@ from probing.probers import FAMILIES, prober, tiny_facts
 from promptgraft.errors import InputError
 from promptgraft.probing import comparison
 from promptgraft.probing.candidates import shared_candidates
-from promptgraft.probing.comparison import METHODS, compare_facts
+from promptgraft.probing.comparison import METHODS, Way, compare_facts
 from promptgraft.probing.scoring import prompt_rows, score_facts
 from promptgraft.probing.tuning import FactRecipe, random_prompts, tune_facts
 from promptgraft.transfer.anchors import shared_anchors, word_embeddings
@@ -40,6 +40,31 @@ def test_self_transfer_gives_the_prompt_back(family):
     at_length = after * before.norm(dim=2, keepdim=True)
     ours, theirs = (score_facts(backbone, facts, candidates, rows) for rows in (at_length, before))
     assert all((ours.correct[name] == theirs.correct[name]).all() for name in ours.correct)
+
+
+def test_a_prompt_that_keeps_its_spread_comes_back_as_it_was():
+    backbone, _, _, own = tuned("bert")
+    words = word_embeddings(backbone)
+    for prompt, made in zip(own, convert_each(own, source=backbone, target=backbone, keep_spread=True), strict=True):
+        rows, found = prompt.rows(), made.rows()
+        assert found.std(correction=0).item() == pytest.approx(rows.std(correction=0).item(), rel=1e-5)
+        assert found.mean().item() == pytest.approx(words.mean().item(), abs=1e-6)
+        plain = pg.convert(prompt, source=backbone, target=backbone).rows()
+        ratio = (rows.std(correction=0) / words.std(correction=0)).item()
+        torch.testing.assert_close(found - words.mean(), (plain - words.mean()) * ratio, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="keep_spread changes what normalising aims at"):
+        pg.convert(own[0], source=backbone, target=backbone, keep_spread=True, normalise=False)
+
+
+def test_several_sources_keep_the_mean_of_their_spreads():
+    (one, _, _, first), (two, _, _, second) = tuned("bert"), tuned("bert", 1)
+    made = pg.convert([first[0], second[0]], source=[one, two], target=one, keep_spread=True).rows()
+    ratios = [
+        (prompt.rows().std(correction=0) / word_embeddings(model).std(correction=0)).item()
+        for prompt, model in ((first[0], one), (second[0], two))
+    ]
+    wanted = word_embeddings(one).std(correction=0).item() * sum(ratios) / 2
+    assert made.std(correction=0).item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("method", ["relative", "discretization", "copy", "neural-projector"])
@@ -100,7 +125,9 @@ def test_all_ways_stand_side_by_side():
 def test_rows_are_what_the_pieces_give():
     source, target = prober("bert", dtype="float32"), prober("albert", dtype="float32")
     options = {"top_k": 40, "normalise": False}
-    found = compare_facts(tiny_facts(), [source], [target], methods=["random", "relative"], recipe=RECIPE, **options)
+    ways = ["random", Way("relative", options, "as found")]
+    found = compare_facts(tiny_facts(), [source], [target], methods=ways, recipe=RECIPE)
+    assert [row.method for row in found.rows] == ["random", "as found"]
     facts, candidates = shared_candidates(tiny_facts(), [source, target])
     assert (found.facts, found.candidates) == (facts, candidates)
     own = tune_facts(source, facts, candidates, recipe=RECIPE)
@@ -115,9 +142,8 @@ def test_rows_are_what_the_pieces_give():
 
 def test_what_does_not_fit_is_noted_and_the_rest_done():
     source, target = prober("bert", dtype="float32"), prober("albert", dtype="float32")
-    found = compare_facts(
-        tiny_facts(), [source], [target], methods=["copy", "relative", "discretization"], recipe=RECIPE, top_k=3
-    )
+    ways = ["copy", Way("relative", {"top_k": 3}), "discretization"]
+    found = compare_facts(tiny_facts(), [source], [target], methods=ways, recipe=RECIPE)
     notes = {row.method: row.note for row in found.rows}
     assert "32 wide, backbone dir:" in notes["copy"]
     assert "3 anchors count" in notes["relative"]
@@ -136,7 +162,9 @@ def test_bad_arguments_are_named():
     with pytest.raises(InputError, match=r"no method named 'relativ'\. Did you mean 'relative'"):
         compare_facts(tiny_facts(), [target], [target], methods=["relativ"])
     with pytest.raises(InputError, match="'relative' has no option 'topk'"):
-        compare_facts(tiny_facts(), [target], [target], topk=3)
+        compare_facts(tiny_facts(), [target], [target], methods=[Way("relative", {"topk": 3})])
+    with pytest.raises(InputError, match="'manual' takes no options, got top_k"):
+        compare_facts(tiny_facts(), [target], [target], methods=[Way("manual", {"top_k": 3})])
     with pytest.raises(InputError, match="needs a target, and a source"):
         compare_facts(tiny_facts(), [], [target])
 

@@ -1,13 +1,16 @@
 """Precision at 1, by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from probing.probers import plain_model, plain_scores, prober, tiny_facts
 from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.probing.candidates import Candidates, shared_candidates
-from promptgraft.probing.scoring import FactScores, prompt_rows, score_facts
+from promptgraft.probing.scoring import FactScores, prompt_rows, score_facts, score_majority
 from promptgraft.prompt import SoftPrompt
+from promptgraft.tasks.facts import Fact, Facts, Relation
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
 
@@ -80,3 +83,25 @@ def test_what_does_not_fit_is_refused(make_prompt):
     empty, _ = shared_candidates(tiny_facts(2, (6, 0, 4)), [backbone])
     with pytest.raises(InputError, match="no facts to ask for"):
         score_facts(backbone, empty, candidates, None, split="dev")
+
+
+def test_the_majority_says_the_usual_object_of_the_training_facts():
+    facts = Facts(
+        "some",
+        (
+            Relation(
+                "a",
+                "[X] [Y]",
+                (Fact("p", "red"), Fact("q", "blue"), Fact("r", "red")),
+                (Fact("s", "blue"),),
+                (Fact("t", "red"), Fact("u", "blue")),
+            ),
+            Relation("b", "[X] [Y]", (Fact("p", "two"), Fact("q", "one")), (), (Fact("t", "one"),)),  # first by name
+            Relation("c", "[X] [Y]", (Fact("p", "two"),), (), ()),
+        ),
+    )
+    found = score_majority(facts)
+    assert {name: answers.tolist() for name, answers in found.correct.items()} == {"a": [True, False], "b": [True]}
+    assert score_majority(facts, split="dev").overall.value == 0
+    with pytest.raises(InputError, match="no facts to ask for"):
+        score_majority(replace(facts, relations=facts.relations[2:]))

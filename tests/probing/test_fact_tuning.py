@@ -12,7 +12,7 @@ from promptgraft.probing.candidates import shared_candidates
 from promptgraft.probing.scoring import score_facts
 from promptgraft.probing.tuning import FactRecipe, tune_facts
 from promptgraft.prompt import SoftPrompt
-from promptgraft.tasks.facts import SPLITS
+from promptgraft.tasks.fact_files import SPLITS
 
 pytestmark = pytest.mark.usefixtures("own_cache", "one_thread")
 SHORT = FactRecipe(prompt_length=2, lr=0.05, epochs=2, batch_size=4, warmup=0.2)

@@ -216,7 +216,7 @@ BROKEN: dict[str, list[Callable[[Path], object]]] = {
     "no-train": [write("test.csv", "text,label\na,b\n")],
     "nested": [write("train.jsonl", "[" * 100_000), write("test.jsonl", "{}")],
     "number": [write("train.csv", f"text,label\nx,{'9' * 5000}\ny,1\nz,1\n")],
-    "surrogate": [write("train.jsonl", '{"text": "\\ud800", "label": "\\ud800"}\n' * 3)],
+    "surrogate": [write("train.jsonl", '{"text": "\\ud800", "label": "\\ud800"}\n' * 3), write("test.jsonl", "{}")],
 }
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from promptgraft.errors import InputError
+from promptgraft.tasks import fact_files
 from promptgraft.tasks import facts as module
-from promptgraft.tasks.facts import SPLITS, Fact, Facts, RawFacts, Relation, load_facts, single_token
+from promptgraft.tasks.fact_files import SPLITS
+from promptgraft.tasks.facts import Fact, Facts, RawFacts, Relation, load_facts, single_token
 from transfer.worded import byte_level_bpe, wordpiece
 
 TEMPLATES = [
@@ -81,7 +83,7 @@ def test_the_order_of_lines_does_not_matter(tmp_path):
         ({"train": ["\n", line("P1", 3, "x")]}, "line 2 has no text under the key 'subject'"),
         ({"test": [line("P1", "a", "  ")]}, "has no text under the key 'object'"),
         ({"test": [line("P1", "a" * 1001, "x")]}, "subject has 1001 characters, 1000 is the most"),
-        ({"test": [line("P1", "\ud800", "x")]}, "holds half a character"),
+        ({"test": [line("P1", "\ud800", "x")]}, "line 1 is not valid JSON"),
         ({"train": [line("P\x1b[2J", "a", "x")]}, r"relation 'P\?\[2J' is not"),
         ({}, "hold no fact"),
     ],
@@ -101,9 +103,9 @@ def test_hostile_files_are_named(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"cannot read .*train\.jsonl\.gz.* Get an unaltered copy"):
             load_facts(folder)
     path.write_bytes(gzip.compress(b"\xff\xfe"))
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="line 1 is not valid JSON"):
         load_facts(folder)
-    monkeypatch.setattr(module, "FILE_LIMIT", 1000)
+    monkeypatch.setattr(fact_files, "FILE_LIMIT", 1000)
     path.write_bytes(gzip.compress(b" " * 1_000_000))  # 1 KB that unpacks to 1 MB
     with pytest.raises(InputError, match="unpacks to more than 1000 bytes"):
         load_facts(folder)

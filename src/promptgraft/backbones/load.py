@@ -1,5 +1,6 @@
 """Backbones by name: `packs/<name>`, `hf/<repository>`, `timm/<model>`, `dir:<path>`."""
 
+import math
 import os
 import textwrap
 from collections.abc import Callable, Iterable
@@ -9,17 +10,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError
 
 from promptgraft.backbones.anatomy import FAMILIES, Anatomy
 from promptgraft.backbones.masked import FAMILIES_WITH_HEAD, masked_head, word_scores
 from promptgraft.backbones.packed import quiet_transformers
 from promptgraft.backbones.preprocess import RESAMPLING, image_preparation, text_preparation
 from promptgraft.backbones.transformer import ScoreWords, TransformerBackbone
+from promptgraft.backbones.untrusted import check_config, check_folder, check_size
 from promptgraft.card import Pool
-from promptgraft.errors import InputError
+from promptgraft.errors import InputError, PromptgraftError
+from promptgraft.readme import printable
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+LARGEST = 4096
+"""Pixels of a side; even that is a hundred times what models are trained with."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -62,7 +66,7 @@ def load_backbone(
         raise InputError(f"max_length must be at least 3 tokens, got {max_length!r}.")
     source, _, rest = name.partition(":" if name.startswith("dir:") else "/")
     if source == "packs" and rest:
-        model, tokenizer, facts = _from_pack(rest)
+        model, tokenizer, facts = _from_pack(rest, masked=pool == "mask")
     elif source == "hf" and rest:
         model, tokenizer, facts = _from_transformers(rest, revision, masked=pool == "mask")
     elif source == "timm" and rest:
@@ -119,10 +123,13 @@ def _with_masked_head(take_apart: Callable[[Any], Anatomy], name: str, model: An
     return replace(take_apart(model.base_model), norm=masked_head(model, name)[0])
 
 
-def _from_pack(pack: str) -> tuple[Any, Any, dict[str, Any]]:
+def _from_pack(pack: str, *, masked: bool) -> tuple[Any, Any, dict[str, Any]]:
+    """masked: with a masked-language head, where one was trained for a pack that came without."""
     from promptgraft.backbones.packed import load_packed
+    from promptgraft.backbones.read_out import has_read_out, packed_read_out
 
-    return load_packed(pack)
+    model, tokenizer, facts = load_packed(pack)
+    return packed_read_out(model, pack) if masked and has_read_out(pack) else model, tokenizer, facts
 
 
 def _from_timm(name: str, revision: str | None) -> tuple[Any, Any, dict[str, Any]]:
@@ -141,15 +148,19 @@ def _from_transformers(location: str, revision: str | None, *, masked: bool) -> 
 
     offline = os.environ.get("PROMPTGRAFT_OFFLINE", "0") not in ("", "0")
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
+    numbers = check_folder(Path(location)) if Path(location).is_dir() else None
     try:
         config = AutoConfig.from_pretrained(location, **options)
         commit = getattr(config, "_commit_hash", None)  # of a hub repository: a branch may move on, a commit does not
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
         known = FAMILIES[family].__module__
         loader = _loader(family, masked=masked)
+        config = check_config(config.vision_config if config.model_type == "clip" else config, location)
         with quiet_transformers():
+            if numbers is not None:
+                check_size(loader, config, numbers, location)
             model, report = loader.from_pretrained(
-                location, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+                location, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
             )
         _check_weights(model, report["missing_keys"], location)
         if known.endswith("language"):
@@ -170,17 +181,19 @@ def _from_transformers(location: str, revision: str | None, *, masked: bool) -> 
         except (OSError, ValueError):
             processor = {}
         names = {number: name for name, number in RESAMPLING.items()}
-        facts["mean"] = processor.get("image_mean") or facts["mean"]
-        facts["std"] = processor.get("image_std") or facts["std"]
+        facts["mean"] = _channels(processor.get("image_mean") or facts["mean"])
+        facts["std"] = _channels(processor.get("image_std") or facts["std"])
+        if not all(facts["std"]):
+            raise ValueError(f"its images are to be divided by {facts['std']}")
         facts["interpolation"] = names.get(int(processor.get("resample", 3)), "bicubic")
         return model, None, facts
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except PromptgraftError:
+        raise
+    except Exception as error:  # of a configuration, a tokenizer or weights that transformers stumbles on
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"cannot load backbone {location!r}: {first.rstrip('.')}. Check the name, the network, and that it holds "
-            "safetensors weights."
+            f"cannot load backbone {location!r}: {printable(first.rstrip('.'))[:300]}. Check the name, the network, "
+            "and that it holds safetensors weights."
         ) from error
 
 
@@ -190,6 +203,13 @@ def _loader(family: str, *, masked: bool) -> Any:
     if masked and family in FAMILIES_WITH_HEAD:
         return AutoModelForMaskedLM
     return CLIPVisionModel if family == "clip_vision_model" else AutoModel
+
+
+def _channels(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"its images are to be scaled by {values}")
+    return red, green, blue
 
 
 def _check_weights(model: Any, missing: Iterable[str], location: str) -> None:
@@ -210,6 +230,8 @@ def _first(*values: int | None) -> int | None:
 def _check_size(size: int | None, patch: int | None, name: str) -> int:
     assert size is not None
     assert patch is not None
+    if size > LARGEST:
+        raise InputError(f"image size {size} is more than the {LARGEST} pixels that are possible. Ask for fewer.")
     if size < patch or size % patch:
         below = max(size // patch, 1) * patch
         raise InputError(

@@ -38,7 +38,8 @@ def masked_head(model: Any, name: str) -> tuple[Map, nn.Linear]:
         return lambda x: head.layer_norm(gelu(head.dense(x))), head.decoder
     raise InputError(
         f"backbone {name} has no masked-language head to score label words with (pool 'mask'). packs/bert-tiny-mlm "
-        "has one, as have masked language models of the families BERT, RoBERTa, XLM-R, ALBERT and MPNet."
+        "has one, packs/minilm-l6 and packs/minilm-l3 have one that was trained for them, as have masked language "
+        "models of the families BERT, RoBERTa, XLM-R, ALBERT and MPNet."
     )
 
 

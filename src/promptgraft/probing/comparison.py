@@ -16,20 +16,36 @@ from promptgraft.card import Score
 from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.files import content_key
 from promptgraft.probing.candidates import Candidates, shared_candidates
-from promptgraft.probing.scoring import FactScores, prompt_rows, score_facts
+from promptgraft.probing.scoring import FactScores, prompt_rows, score_facts, score_majority
 from promptgraft.probing.tuning import FactRecipe, random_prompts, tune_facts
 from promptgraft.progress import progress_bar
 from promptgraft.prompt import SoftPrompt
 from promptgraft.registry import did_you_mean
+from promptgraft.tasks.fact_files import FactSplit
 from promptgraft.tasks.facts import Facts
 from promptgraft.transfer.anchors import Anchors, shared_anchors, word_embeddings
 from promptgraft.transfer.convert import convert_each, converter_settings
 from promptgraft.transfer.converter import CONVERTERS
 from promptgraft.transfer.relative import TOP_K, matching_cosine
 
-SOURCELESS = ("random", "manual", "tuned")
-"""Normal numbers spread as the target's words; the relation's template in words; a prompt tuned on the target."""
+SOURCELESS = ("random", "manual", "majority", "tuned")
+"""Normal numbers spread as the target's words; the relation's template in words; the relation's most frequent object,
+without a model; a prompt tuned on the target."""
 METHODS = (*CONVERTERS, *SOURCELESS)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to prompt a model: one of `METHODS`, its options, and what tables call it (the method if None)."""
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What tables call it."""
+        return self.label or self.method
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,13 @@ def compare_facts(
     sources: Sequence[TransformerBackbone],
     targets: Sequence[TransformerBackbone],
     *,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str | Way] = METHODS,
     recipe: FactRecipe | None = None,
+    others: Sequence[TransformerBackbone] = (),
+    split: FactSplit = "test",
     seed: int = 0,
     checkpoints: Path | None = None,
     command: str | None = None,
-    **options: Any,
 ) -> Comparison:
     """Tune prompts on the sources, carry them to the targets without labels, and test all of them.
 
@@ -98,26 +115,24 @@ def compare_facts(
         facts: from `load_facts`; those that not all models can be asked are dropped.
         sources: models from `load_prober`.
         targets: models from `load_prober`; a source may be among them (self-transfer).
-        methods: converters (`relative`, `copy`, `discretization`, `neural-projector`), `random`, `manual`, `tuned`.
+        methods: converters (`relative`, `copy`, `discretization`, `neural-projector`), `random`, `manual`, `majority`,
+            `tuned`; or such a one with options, as a `Way`.
         recipe: of the tuning; None for OptiPrompt's.
+        others: further models that are compared elsewhere, so that facts and candidates are such as these know, too.
+        split: whose facts are told; `dev`, to choose settings by, which also chose the epoch of tuned prompts.
         seed: of tuning, random prompts and projectors.
         checkpoints: a folder for tuning to go on from after an interruption.
         command: what made the prompts, for their cards.
-        **options: of the method `relative`: `top_k`, `absolute`, `ridge`, `normalise`.
 
     Raises:
         InputError: no such method or option, no model, or no facts are left.
         CompatibilityError: a model has no head that tells words, or they share none.
     """
-    for method in methods:
-        if method not in METHODS:
-            near = did_you_mean(method, list(METHODS))
-            raise InputError(f"there is no method named {method!r}.{near} Known: {', '.join(METHODS)}.")
-    if not targets or (not sources and any(method in CONVERTERS for method in methods)):
+    ways = checked_ways(methods)
+    if not targets or (not sources and any(way.method in CONVERTERS for way in ways)):
         raise InputError("a comparison needs a target, and a source for the methods that carry prompts. Name some.")
-    converter_settings(CONVERTERS["relative"], options)
     recipe = recipe or FactRecipe()
-    facts, candidates = shared_candidates(facts, [*sources, *targets])
+    facts, candidates = shared_candidates(facts, [*sources, *targets, *others])
     tuned: dict[str, tuple[SoftPrompt, ...]] = {}
     prompts: list[SoftPrompt] = []
     rows: list[FactRow] = []
@@ -133,38 +148,61 @@ def compare_facts(
             prompts.extend(tuned[key])
         return tuned[key]
 
-    carried = [method for method in methods if method in CONVERTERS]
-    free = [method for method in methods if method not in CONVERTERS]
+    def told(target: TransformerBackbone, method: str) -> FactScores:
+        """By a method without a source."""
+        given: Sequence[SoftPrompt] | Tensor | None = None
+        if method == "majority":
+            return score_majority(facts, split=split)
+        if method == "tuned":
+            given = tuned_on(target)
+        elif method == "random":
+            given = random_prompts(target, facts, word_embeddings(target), recipe.prompt_length, seed)
+        return score_facts(target, facts, candidates, given, split=split)
+
+    carried = [way for way in ways if way.method in CONVERTERS]
+    free = [way for way in ways if way.method not in CONVERTERS]
     with progress_bar("comparing", len(targets) * (len(free) + len(sources) * len(carried)), "method") as bar:
         for target in targets:
-            for method in free:
-                given: Sequence[SoftPrompt] | Tensor | None = None
-                if method == "tuned":
-                    given = tuned_on(target)
-                elif method == "random":
-                    given = random_prompts(target, facts, word_embeddings(target), recipe.prompt_length, seed)
-                scores = score_facts(target, facts, candidates, given)
-                rows.append(_row(None, target, method, scores))
+            for way in free:
+                rows.append(_row(None, target, way.shown, told(target, way.method)))
                 bar.advance()
             for source in sources:
                 own = tuned_on(source) if carried else ()
                 anchors = shared_anchors(source, target) if carried else None
-                for method in carried:
-                    settings = options if method == "relative" else {}
-                    settings = settings | ({"seed": seed} if method == "neural-projector" else {})
+                for way in carried:
+                    settings = ({"seed": seed} if way.method == "neural-projector" else {}) | dict(way.options)
                     try:
                         made = convert_each(
-                            own, source=source, target=target, method=method, command=command, **settings
+                            own, source=source, target=target, method=way.method, command=command, **settings
                         )
                     except (CompatibilityError, InputError) as error:
-                        rows.append(FactRow(source.info.name, target.info.name, method, note=str(error)))
+                        rows.append(FactRow(source.info.name, target.info.name, way.shown, note=str(error)))
                     else:
                         assert anchors is not None
                         prompts.extend(made)
-                        losses = _matching_losses(own, made, facts, anchors, options.get("top_k", TOP_K))
-                        rows.append(_row(source, target, method, score_facts(target, facts, candidates, made), losses))
+                        losses = _matching_losses(own, made, facts, anchors, way.options.get("top_k", TOP_K))
+                        scores = score_facts(target, facts, candidates, made, split=split)
+                        rows.append(_row(source, target, way.shown, scores, losses))
                     bar.advance()
     return Comparison(facts, candidates, tuple(rows), tuple(prompts))
+
+
+def checked_ways(methods: Sequence[str | Way]) -> list[Way]:
+    """The ways that are meant.
+
+    Raises:
+        InputError: no such method, or it has no such option.
+    """
+    ways = [Way(each) if isinstance(each, str) else each for each in methods]
+    for way in ways:
+        if way.method not in METHODS:
+            near = did_you_mean(way.method, list(METHODS))
+            raise InputError(f"there is no method named {way.method!r}.{near} Known: {', '.join(METHODS)}.")
+        if way.method in CONVERTERS:
+            converter_settings(CONVERTERS[way.method], dict(way.options))
+        elif way.options:
+            raise InputError(f"method {way.method!r} takes no options, got {', '.join(way.options)}.")
+    return ways
 
 
 def _row(

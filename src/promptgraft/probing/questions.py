@@ -18,7 +18,8 @@ from promptgraft.backbones.masked import vocabulary_head
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.errors import InputError
 from promptgraft.probing.candidates import Candidates
-from promptgraft.tasks.facts import OBJECT, SUBJECT, Facts, FactSplit
+from promptgraft.tasks.fact_files import OBJECT, SUBJECT, FactSplit
+from promptgraft.tasks.facts import Facts
 from promptgraft.transfer.anchors import word_embeddings
 
 _BLANK = 0

@@ -1,5 +1,6 @@
 """How often a language model tells the object of a fact: precision at 1 among the candidates."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,13 @@ from promptgraft.probing.candidates import Candidates
 from promptgraft.probing.questions import Prober, Questions
 from promptgraft.progress import progress_bar
 from promptgraft.prompt import SoftPrompt
-from promptgraft.tasks.facts import Facts, FactSplit
+from promptgraft.tasks.fact_files import FactSplit
+from promptgraft.tasks.facts import Facts
 
 BATCH = 64
 TASK = "facts/"
 """What the name of a relation's task begins with, in the card of its prompt."""
+_EMPTY = "there are no facts to ask for. Take a split that has some."
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,23 @@ def score_facts(
     return FactScores({name: answers for name, answers in parts.items() if len(answers)})
 
 
+def score_majority(facts: Facts, *, split: FactSplit = "test") -> FactScores:
+    """What is told by always saying the most frequent object of a relation's training facts, without any model.
+
+    Raises:
+        InputError: the split has no facts.
+    """
+    correct = {}
+    for relation in facts.relations:
+        counts = Counter(fact.object for fact in relation.train)
+        usual = min(counts, key=lambda name: (-counts[name], name))
+        correct[relation.name] = np.array([fact.object == usual for fact in relation.split(split)])
+    asked = {name: answers for name, answers in correct.items() if len(answers)}
+    if not asked:
+        raise InputError(_EMPTY)
+    return FactScores(asked)
+
+
 def answer(prober: Prober, questions: Questions, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
     """Which questions are answered by the right token, (N,) bool, and the loss of each, (N,) in nats.
 
@@ -85,7 +105,7 @@ def answer(prober: Prober, questions: Questions, prompts: Tensor | None) -> tupl
         InputError: there are no questions.
     """
     if not len(questions):
-        raise InputError("there are no facts to ask for. Take a split that has some.")
+        raise InputError(_EMPTY)
     order = torch.tensor([len(ids) for ids in questions.ids]).argsort(stable=True)  # little padding
     correct, losses = torch.zeros(len(order), dtype=torch.bool), torch.zeros(len(order), dtype=torch.float64)
     with torch.no_grad(), progress_bar("asking", len(order), "fact") as bar:

@@ -40,10 +40,14 @@ def need_column(columns: Sequence[str], role: str, where: str) -> str:
     """
     found = find_column(columns, role, where)
     if found is None:
-        raise InputError(
-            f"{where} has no {role} column among {', '.join(map(repr, columns))}. Name one of them {role!r}."
-        )
+        raise InputError(f"{where} has no {role} column among {shown(columns)}. Name one of them {role!r}.")
     return found
+
+
+def shown(columns: Sequence[str]) -> str:
+    """The names of columns, of many or long ones a part."""
+    more = " ..." if len(columns) > 20 else ""
+    return ", ".join(repr(name[:80]) for name in columns[:20]) + more
 
 
 def find_column(columns: Sequence[str], role: str, where: str) -> str | None:
@@ -56,8 +60,7 @@ def find_column(columns: Sequence[str], role: str, where: str) -> str | None:
         found = [column for column in columns if column.strip().lower() in names]
         if len(found) > 1:
             raise InputError(
-                f"{where} has several columns that may be the {role}: {', '.join(map(repr, found))}. "
-                f"Name one of them {role!r}."
+                f"{where} has several columns that may be the {role}: {shown(found)}. Name one of them {role!r}."
             )
         if found:
             return found[0]

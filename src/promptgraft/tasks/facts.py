@@ -4,28 +4,20 @@ As in LAMA (Petroni et al. 2019, https://arxiv.org/abs/1909.01066): a fact is kn
 with the object, which is one of its tokens. `load_facts` reads them from a folder, or builds a set from a pack.
 """
 
-import gzip
-import json
 import os
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from promptgraft.errors import InputError
 from promptgraft.files import content_key, path_text
-from promptgraft.readme import printable
 from promptgraft.registry import Registry
+from promptgraft.tasks.fact_files import SPLITS, FactFiles, FactSplit, read_fact_files
 
-FactSplit = Literal["train", "dev", "test"]
-SPLITS: tuple[FactSplit, ...] = ("train", "dev", "test")
 SHARES = (0.6, 0.2)
 """Of the subjects, to train and to dev; the rest is test."""
-SUBJECT, OBJECT = "[X]", "[Y]"
-FILE_LIMIT, TEXT_LIMIT = 1 << 26, 1000
-"""Bytes of an unpacked file; characters of a subject, an object or a template."""
 
 
 class Fact(NamedTuple):
@@ -93,9 +85,11 @@ def load_facts(source: str | os.PathLike[str], *, seed: int = 0, limit: int | No
     """Read a set of facts.
 
     Args:
-        source: `facts/countries` or `facts/wordnet`; or a folder with `relations.jsonl` (`relation`, `template`) and
-            `train.jsonl`, `dev.jsonl`, `test.jsonl` (`relation`, `subject`, `object`), each of them plain or `.gz`.
-        seed: of the division of a built-in set: every subject falls into one split, with all of its relations.
+        source: `facts/countries` or `facts/wordnet`; or a folder in one of the layouts of `fact_files`: with
+            `relations.jsonl` (`relation`, `template`) and `train.jsonl`, `dev.jsonl`, `test.jsonl` (`relation`,
+            `subject`, `object`), each of them plain or `.gz`; or as LAMA or OptiPrompt publish theirs.
+        seed: of the division of a built-in set, or of LAMA's: every subject falls into one split, with all of its
+            relations.
         limit: facts kept of each relation in each split; those whose sha256 comes first.
 
     Raises:
@@ -107,7 +101,7 @@ def load_facts(source: str | os.PathLike[str], *, seed: int = 0, limit: int | No
     if text.startswith("facts/"):
         facts = _divided(text, FACTS[text.removeprefix("facts/")](), seed)
     else:
-        facts = _read_folder(Path(source))
+        facts = _from_files(read_fact_files(Path(source)), path_text(Path(source).resolve().name), seed)
     if limit is None:
         return facts
     return _changed(facts, lambda pairs: pairs if len(pairs) <= limit else _first(pairs, limit))
@@ -182,43 +176,37 @@ def _divided(name: str, raw: RawFacts, seed: int) -> Facts:
     return Facts(name, _relations(raw.templates, parts), raw.licence, notes)
 
 
-def _read_folder(folder: Path) -> Facts:
-    """Facts in the layout of LAMA's T-REx, one file for each split; a subject stays in the last split that has it."""
-    if not folder.is_dir():
-        raise InputError(
-            f"there is no set of facts at {path_text(folder)}. Write facts/countries, facts/wordnet, or a folder with "
-            "relations.jsonl, train.jsonl, dev.jsonl and test.jsonl."
-        )
-    templates: dict[str, str] = {}
-    for where, line in _lines(folder, "relations"):
-        name, template = (_text(line, key, where) for key in ("relation", "template"))
-        if template.count(SUBJECT) != 1 or template.count(OBJECT) != 1:
-            raise InputError(f"{where}: template {printable(template)!r} must hold {SUBJECT} and {OBJECT} once each.")
-        if name in templates:
-            raise InputError(f"{where}: relation {printable(name)!r} stands there twice. Keep one of its lines.")
-        templates[name] = template
+def _from_files(files: FactFiles, name: str, seed: int) -> Facts:
+    """The facts of a folder; a subject stays in the last split that has it."""
+    if files.whole:
+        known = {relation for relation, _, _ in files.whole}
+        templates = {relation: template for relation, template in files.templates.items() if relation in known}
+        facts = _divided(name, RawFacts(templates, files.whole, "unspecified"), seed)
+        return replace(facts, notes=(*facts.notes, *_unused(files.templates, templates)))
     parts: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     taken: set[tuple[str, str]] = set()
     dropped = 0
     for split in reversed(SPLITS):  # test facts stay as they are, for results to be compared
         seen: set[tuple[str, str, str]] = set()
-        for where, line in _lines(folder, split):
-            name, subject, value = (_text(line, key, where) for key in ("relation", "subject", "object"))
-            if name not in templates:
-                raise InputError(f"{where}: relation {printable(name)!r} is not in relations.jsonl. Add its template.")
-            if (name, subject) in taken or (name, subject, value) in seen:
+        for line in files.splits[split]:
+            if line[:2] in taken or line in seen:
                 dropped += 1
                 continue
-            seen.add((name, subject, value))
-            parts[name, split].append(Fact(subject, value))
-        taken |= {(name, subject) for name, subject, _ in seen}
-    known = {name: template for name, template in templates.items() if any(parts[name, split] for split in SPLITS)}
-    if not known:
-        raise InputError(f"the files in {path_text(folder)} hold no fact.")
+            seen.add(line)
+            parts[line.relation, split].append(Fact(line.subject, line.object))
+        taken |= {line[:2] for line in seen}
+    known_templates = {
+        name: template for name, template in files.templates.items() if any(parts[name, split] for split in SPLITS)
+    }
+    if not known_templates:
+        raise InputError(f"the files in {name} hold no fact.")
     notes = [f"{dropped} repeated, or of a subject in a later split, left out"] if dropped else []
-    if len(known) < len(templates):
-        notes.append(f"{len(templates) - len(known)} relations have no facts")
-    return Facts(path_text(folder.resolve().name), _relations(known, parts), notes=tuple(notes))
+    notes += _unused(files.templates, known_templates)
+    return Facts(name, _relations(known_templates, parts), notes=tuple(notes))
+
+
+def _unused(templates: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    return [f"{len(templates) - len(known)} relations have no facts"] if len(known) < len(templates) else []
 
 
 def _relations(templates: Mapping[str, str], parts: Mapping[tuple[str, str], list[Fact]]) -> tuple[Relation, ...]:
@@ -238,42 +226,3 @@ def _changed(facts: Facts, change: Callable[[tuple[Fact, ...]], tuple[Fact, ...]
 
 def _first(pairs: tuple[Fact, ...], limit: int) -> tuple[Fact, ...]:
     return tuple(sorted(sorted(pairs, key=lambda fact: content_key(*fact))[:limit]))
-
-
-def _lines(folder: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Where each line stands, and the JSON object that it holds."""
-    path = next((each for each in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz") if each.is_file()), None)
-    if path is None:
-        raise InputError(f"{path_text(folder)} has no {name}.jsonl (or .jsonl.gz): it is no set of facts.")
-    shown = printable(path_text(path))
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            data = stream.read(FILE_LIMIT + 1)
-        if len(data) > FILE_LIMIT:
-            raise InputError(f"{shown} unpacks to more than {FILE_LIMIT} bytes. Take a part of it.")
-        text = data.decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {shown}: {printable(error)}. Get an unaltered copy.") from error
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{shown}, line {number}"
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where} is not valid JSON ({error}).") from error
-            if not isinstance(value, dict):
-                raise InputError(f"{where} is not a JSON object.")
-            found.append((where, value))
-    return found
-
-
-def _text(line: dict[str, Any], key: str, where: str) -> str:
-    value = line.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where} has no text under the key {key!r}.")
-    if len(value) > TEXT_LIMIT:
-        raise InputError(f"{where}: {key} has {len(value)} characters, {TEXT_LIMIT} is the most.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{where}: {key} holds half a character (a lone surrogate). Write whole ones.")
-    return value.strip()

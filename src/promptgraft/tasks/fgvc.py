@@ -1,11 +1,10 @@
 """The five data sets of FGVC as their authors publish them, or by VPT's json lists beside the images.
 
 CUB-200-2011 (Wah et al. 2011) and NABirds (Van Horn et al. 2015): text tables by image id. Oxford Flowers (Nilsback
-and Zisserman 2008), Stanford Dogs (Khosla et al. 2011) and Stanford Cars (Krause et al. 2013): MATLAB files, read by
-scipy, which runs nothing of them. VPT (Jia et al. 2022): train.json, val.json and test.json, each {image: class}.
+and Zisserman 2008), Stanford Dogs (Khosla et al. 2011) and Stanford Cars (Krause et al. 2013): MATLAB files. VPT (Jia
+et al. 2022): train.json, val.json and test.json, each {image: class}.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from promptgraft.errors import InputError
+from promptgraft.files import read_file, read_json
 from promptgraft.tasks.images import SPLIT_FOLDERS
 from promptgraft.tasks.labelled import Labelled, class_order
-from promptgraft.tasks.listing import Listing, inside, is_there, read_listed
+from promptgraft.tasks.listing import LIST_LIMIT, Listing, inside, is_there, read_listed
+from promptgraft.tasks.matlab import read_matlab
 from promptgraft.tasks.splits import SPLITS
 
 Row = tuple[Path, str, str]
@@ -92,8 +93,8 @@ def _json(root: Path) -> list[Row]:
 
 def _json_table(path: Path) -> dict[str, str]:
     try:
-        table = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        table = read_json(_read(path))
+    except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). {_AGAIN}") from error
     if not isinstance(table, dict) or not all(
         isinstance(label, int | str) and not isinstance(label, bool) for label in table.values()
@@ -126,9 +127,7 @@ def _birds(root: Path) -> list[Row]:
 def _text_table(path: Path) -> dict[str, str]:
     """Lines "<id> <value>" of a text file."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing. {_AGAIN}") from error
+        lines = _read(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text. {_AGAIN}") from error
     table: dict[str, str] = {}
@@ -203,44 +202,48 @@ def _distinct(titles: dict[str, str]) -> dict[str, str]:
     return {label: f"{label} {title}" for label, title in titles.items()}
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path, LIST_LIMIT)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing. {_AGAIN}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}. {_AGAIN}") from error
+
+
 def _matlab(path: Path, *keys: str) -> list[Any]:
     """Variables of a MATLAB file."""
-    from scipy.io import loadmat
-
     try:
-        found = loadmat(path, squeeze_me=True, variable_names=keys)
-        return [found[key] for key in keys]
-    except Exception as error:  # the parser raises whatever a broken file makes it stumble on
-        raise InputError(
-            f"{path} cannot be read as a MATLAB file with {', '.join(keys)} ({type(error).__name__}). {_AGAIN}"
-        ) from error
+        found = read_matlab(_read(path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as a MATLAB file ({error}). {_AGAIN}") from error
+    if not found.keys() >= set(keys):
+        raise InputError(f"{path} cannot be read as a MATLAB file with {', '.join(keys)}. {_AGAIN}")
+    return [found[key] for key in keys]
 
 
 def _fields(path: Path, *names: str) -> list[Any]:
     """Fields of the struct array `annotations` of a MATLAB file."""
     (records,) = _matlab(path, "annotations")
-    if not isinstance(records, np.ndarray) or not set(names) <= set(records.dtype.names or ()):
+    if not isinstance(records, dict) or not set(names) <= set(records):
         raise InputError(f"{path} has no annotations with {', '.join(names)}. {_AGAIN}")
-    return [np.atleast_1d(records)[name] for name in names]
+    return [records[name] for name in names]
 
 
 def _numbers(values: Any, path: Path) -> list[int]:
-    items = _items(values)
+    items = values if isinstance(values, list) else [values]
     if not all(isinstance(item, int) or (isinstance(item, float) and item.is_integer()) for item in items):
         raise InputError(f"{path} holds something else than whole numbers. {_AGAIN}")
     return [int(item) for item in items]
 
 
 def _texts(values: Any, path: Path) -> list[str]:
-    items = _items(values)
+    items = values if isinstance(values, list) else [values]
     if not all(isinstance(item, str) for item in items):
         raise InputError(f"{path} holds something else than texts. {_AGAIN}")
     return items
-
-
-def _items(values: Any) -> list[Any]:
-    """What a MATLAB vector or cell vector holds, as Python's own numbers and strings."""
-    return [item.item() if isinstance(item, np.generic) else item for item in np.ravel(values).tolist()]
 
 
 _LAYOUTS: dict[str, Callable[[Path], list[Row]]] = {

@@ -15,6 +15,9 @@ from promptgraft.tasks.contents import fingerprint, number
 from promptgraft.tasks.sequences import Subset
 from promptgraft.tasks.splits import SPLITS, divide, join_units, resolve_sizes
 
+SHOWN = 80
+"""Letters of a class's name in messages and notes; a text that stands in the place of a label is long."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -127,7 +130,7 @@ def _check_classes(labels: NDArray[np.int64], classes: tuple[str, ...], name: st
     if len(present) == 1:
         only = present[0]
         raise InputError(
-            f"{name} has one class, {classes[only]!r}, with {counts[only]} examples. "
+            f"{name} has one class, {classes[only][:SHOWN]!r}, with {counts[only]} examples. "
             "A classifier needs two classes or more: add another."
         )
 
@@ -141,7 +144,8 @@ def _divide(
     shared_out = sum(size != 0 for size in asked.values()) > 1
     if shared_out and (counts == 1).any():
         single = [data.classes[c] for c in np.flatnonzero(counts == 1)]
-        named = ", ".join(map(repr, single[:5])) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
+        named = ", ".join(repr(name[:SHOWN]) for name in single[:5])
+        named += f" and {len(single) - 5} more" if len(single) > 5 else ""
         subject = f"class {named} has 1 example" if len(single) == 1 else f"classes {named} have 1 example each"
         raise InputError(
             f"{subject}, which cannot be divided between training and validation. Add examples, or remove the class."
@@ -171,7 +175,7 @@ def _notes(
     if data.given is not None and carved:
         notes.append(f"{' and '.join(carved)} carved from train")
     trained = np.bincount(data.labels[sides == 0], minlength=len(data.classes)) > 0
-    missing = [data.classes[c] for c in np.unique(data.labels) if not trained[c]]
+    missing = [data.classes[c][:SHOWN] for c in np.unique(data.labels) if not trained[c]]
     if missing:
         notes.append(f"no training example of class {', '.join(missing[:5])}{' ...' * (len(missing) > 5)}")
     return notes

@@ -19,6 +19,8 @@ from promptgraft.tasks.pixels import check_image
 from promptgraft.tasks.sequences import ImageFiles
 
 T = TypeVar("T")
+LIST_LIMIT = 1 << 24
+"""Bytes of a list of images; the largest of FGVC, that of NABirds, takes a quarter."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from promptgraft.errors import InputError
-from promptgraft.tasks.columns import TextColumns, text_columns
+from promptgraft.files import open_file, read_json
+from promptgraft.tasks.columns import TextColumns, shown, text_columns
 from promptgraft.tasks.contents import content_hash
 from promptgraft.tasks.images import SPLIT_FOLDERS
 from promptgraft.tasks.labelled import Labelled, class_order
@@ -127,7 +128,8 @@ def table_rows(path: Path) -> Iterator[Row]:
         InputError: a file that cannot be read, is not of its format, or is empty; it names the file and the line.
     """
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        with open_file(path) as stream:
+            content = stream.read().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the path and its permissions.") from error
     except UnicodeDecodeError as error:
@@ -146,8 +148,8 @@ def _jsonl_rows(path: Path, content: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise InputError(f"{path}, line {number}: not JSON ({error}). Write one object a line.") from error
         if not isinstance(row, dict):
             raise InputError(
@@ -171,12 +173,14 @@ def _separated_rows(path: Path, content: str) -> Iterator[Row]:
             if not any(field.strip() for field in fields):
                 continue
             if header is None:
+                if twice := [name for name, count in Counter(fields).items() if count > 1 and name]:
+                    raise InputError(f"{path}: column {twice[0][:80]!r} stands there twice. Rename one of them.")
                 header = fields
                 continue
             if len(fields) != len(header):
                 raise InputError(
                     f"{path}, line {reader.line_num}: {len(fields)} fields, and the header has {len(header)} "
-                    f"({', '.join(header)}). Quote texts that hold the separator."
+                    f"({shown(header)}). Quote texts that hold the separator."
                 )
             yield reader.line_num, dict(zip(header, fields, strict=True))
     except csv.Error as error:

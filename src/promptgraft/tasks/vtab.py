@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from promptgraft.errors import InputError
+from promptgraft.files import read_file
 from promptgraft.tasks.labelled import Labelled
-from promptgraft.tasks.listing import Listing, inside, read_listed
+from promptgraft.tasks.listing import LIST_LIMIT, Listing, inside, read_listed
 
 LISTS = {"train": "train800.txt", "val": "val200.txt", "test": "test.txt"}
 """The list of each split; `train800val200.txt` is the first two together and adds nothing."""
@@ -61,7 +62,7 @@ def list_vtab(root: Path) -> Listing:
 def _read_list(path: Path) -> list[tuple[Path, int]]:
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(path, LIST_LIMIT).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}. Fetch the archive again.") from error
     for number, line in enumerate(lines, start=1):

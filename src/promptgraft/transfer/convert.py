@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from promptgraft.backbones.transformer import TransformerBackbone
-from promptgraft.card import PromptCard, PromptInfo
+from promptgraft.card import Modality, PromptCard, PromptInfo
 from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.prompt import SoftPrompt
 from promptgraft.registry import did_you_mean
@@ -26,18 +26,21 @@ def convert(
     source: TransformerBackbone | Sequence[TransformerBackbone],
     target: TransformerBackbone,
     method: str = "relative",
+    anchors: Sequence[Any] | None = None,
     name: str | None = None,
     command: str | None = None,
     **options: Any,
 ) -> SoftPrompt:
-    """Carry a shallow text prompt to another language model by the words that both know.
+    """Carry a shallow prompt to another model: by the words that two language models know, or by unlabelled images.
 
     Args:
         prompt: the prompt; several, of one task and length, for `relative` (eq. 7 of its paper).
         source: the model that it was tuned on; one for each prompt.
         target: the model that it shall be for.
-        method: `relative` (options `top_k`, `absolute`, `ridge` and `normalise`, see `relative_search`), or a
-            baseline: `copy`, `discretization`, `neural-projector` (options `epochs` and `seed`).
+        method: `relative` (options `top_k`, `absolute`, `ridge` and `normalise`, see `relative_search`, and
+            `keep_spread`: as spread against the target's words as it was against the source's), or a baseline:
+            `copy`, `discretization`, `neural-projector` (options `epochs` and `seed`).
+        anchors: for vision models, images whose patches stand in for words (`shared_patches`); None for words.
         name: of the new prompt; by default the source's name and the method.
         command: what made it, for the card.
         **options: of the method.
@@ -48,8 +51,8 @@ def convert(
 
     Raises:
         InputError: no such method or option, or too few anchors.
-        CompatibilityError: the prompt is deep or not for texts, or was tuned on other weights than the source's; a
-            model is not for texts; the models share no word.
+        CompatibilityError: the prompt is deep, or not for texts (for images where there are `anchors`), or was tuned
+            on other weights than the source's; a model is of another modality; the models share no word.
     """
     prompts = (prompt,) if isinstance(prompt, SoftPrompt) else tuple(prompt)
     sources = (source,) if isinstance(source, TransformerBackbone) else tuple(source)
@@ -59,10 +62,14 @@ def convert(
     if len(prompts) > 1 and not converter.several:
         raise InputError(f"method {method!r} takes one prompt, got {len(prompts)}. `relative` takes several.")
     settings = converter_settings(converter, options)
-    verified = [_check(*pair) for pair in zip(prompts, sources, strict=True)]
-    word_embeddings(target)  # refuses a model that has none
-    converted = converter.run(Passage(tuple(each.rows() for each in prompts), sources, target), **settings)
+    modality: Modality = "text" if anchors is None else "vision"
+    verified = [_check(*pair, modality) for pair in zip(prompts, sources, strict=True)]
+    if anchors is None:
+        word_embeddings(target)  # refuses a model that has none
+    passage = Passage(tuple(each.rows() for each in prompts), sources, target, images=anchors)
+    converted = converter.run(passage, **settings)
     known = {**settings, "sources": [each.info.name for each in sources], "source_weights_verified": all(verified)}
+    known |= {} if anchors is None else {"anchor_images": len(anchors)}
     return _carded(converted, prompts, target, method, known, name or f"{prompts[0].card.name}-{method}", command)
 
 
@@ -90,7 +97,7 @@ def convert_each(
     """
     converter = CONVERTERS[method]
     settings = converter_settings(converter, options)
-    verified = [_check(prompt, source) for prompt in prompts]
+    verified = [_check(prompt, source, "text") for prompt in prompts]
     word_embeddings(target)
     rows = [prompt.rows() for prompt in prompts]
     if len({len(each) for each in rows}) != 1:
@@ -171,13 +178,15 @@ def converter_settings(converter: Converter, options: dict[str, Any]) -> dict[st
     return known | options
 
 
-def _check(prompt: SoftPrompt, source: TransformerBackbone) -> bool:
+def _check(prompt: SoftPrompt, source: TransformerBackbone, modality: Modality) -> bool:
     """Refuse a prompt that cannot be converted; say whether the source is known to be its model, weight by weight."""
     card, made_on, info = prompt.card, prompt.card.backbone, source.info
-    if made_on.modality != "text":
+    if made_on.modality != modality:
+        works = "words; images as `anchors` carry it to another vision model"
         raise CompatibilityError(
-            f"prompt {card.name!r} is a {made_on.modality} prompt, and convert works with words. `promptgraft "
-            "transfer --method projection` bridges modalities, with labelled data."
+            f"prompt {card.name!r} is a {made_on.modality} prompt, and convert works with "
+            f"{works if modality == 'text' else 'images here'}. `promptgraft transfer --method projection` bridges "
+            "modalities, with labelled data."
         )
     if card.prompt.layers != 1:
         raise CompatibilityError(

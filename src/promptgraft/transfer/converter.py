@@ -1,6 +1,6 @@
 """What a zero-shot converter is: prompts of source models to rows for a target model, without data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.registry import Registry
 from promptgraft.transfer.anchors import Anchors, shared_anchors, word_embeddings
+from promptgraft.transfer.patch_anchors import shared_patches
 
 
 @dataclass(frozen=True)
@@ -17,23 +18,28 @@ class Passage:
     """What a converter may use.
 
     prompts: the live rows (P, Ds) of a shallow prompt of each source. sources: their models. target: where to.
-    parts: prompts of equal length that stand one under another in these rows, to be converted at once.
+    parts: prompts of equal length that stand one under another in these rows, to be converted at once. images: whose
+    patches are the anchors of vision models; None for words.
     """
 
     prompts: tuple[Tensor, ...]
     sources: tuple[TransformerBackbone, ...]
     target: TransformerBackbone
     parts: int = 1
+    images: Sequence[Any] | None = None
 
     @cached_property
     def anchors(self) -> Anchors:
-        """The words that all models share; embeddings in the order of the sources, then the target's."""
-        return shared_anchors(*self.sources, self.target)
+        """What all models know, words or patches; embeddings in the order of the sources, then the target's."""
+        models = (*self.sources, self.target)
+        return shared_anchors(*models) if self.images is None else shared_patches(*models, images=self.images)
 
     @cached_property
-    def target_embeddings(self) -> Tensor:
-        """The target's embeddings (V, Dt) of all tokens."""
-        return word_embeddings(self.target)
+    def embeddings(self) -> tuple[Tensor, ...]:
+        """Each model's embeddings (V, D) of all tokens, or of all patches of the images; the target's last."""
+        if self.images is None:
+            return tuple(word_embeddings(model) for model in (*self.sources, self.target))
+        return self.anchors.embeddings
 
 
 @dataclass(frozen=True)

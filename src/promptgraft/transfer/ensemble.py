@@ -111,6 +111,27 @@ def descend(loss: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Iter
         optimizer.step()
 
 
+def gradient_cosines(gradients: ArrayLike | Tensor) -> Tensor:
+    """Cosines (M, M) of the gradients of M prompts, float64: figure 3, and all that eq. 10 needs of them.
+
+    Args:
+        gradients: (M, G), one flat row per prompt.
+
+    Raises:
+        InputError: another shape, or a gradient is zero or not finite.
+    """
+    g = torch.as_tensor(gradients).double()
+    if g.ndim != 2:
+        raise InputError(f"gradients must be (M, G), one flat row per prompt; got shape {tuple(g.shape)}.")
+    norms = torch.linalg.vector_norm(g, dim=1, keepdim=True)
+    if not bool(((norms > 0) & norms.isfinite()).all()):
+        row = int((~((norms > 0) & norms.isfinite())).nonzero()[0, 0])
+        raise InputError(f"the gradient of source {row} is zero or not finite: it has no direction. Leave it out.")
+    g = g / norms
+    cosines: Tensor = g @ g.T
+    return cosines
+
+
 class _Objective:
     """The loss (R,) of weights (R, M), eq. 12, with its gradient."""
 
@@ -148,7 +169,7 @@ class _Objective:
         products = F.transpose(0, 1) @ F.permute(1, 2, 0)  # (N, M, M), of each example with itself
         twice = torch.where(self._first == self._second, 1.0, 2.0).double()
         self._products = products[:, self._first, self._second] * twice
-        self._gram = _unit_gram(gradients)
+        self._gram = gradient_cosines(gradients)
 
     def __call__(self, weights: Tensor) -> Tensor:
         return self.lam * self._misalignment(weights) - self.transferability(weights)
@@ -194,16 +215,3 @@ class _Objective:
         towards = weights @ self._gram
         length = (towards * weights).sum(1).clamp_min(torch.finfo(torch.float64).eps).sqrt()
         return 1 - towards.mean(1) / length
-
-
-def _unit_gram(gradients: ArrayLike | Tensor) -> Tensor:
-    g = torch.as_tensor(gradients).double()
-    if g.ndim != 2:
-        raise InputError(f"gradients must be (M, G), one flat row per prompt; got shape {tuple(g.shape)}.")
-    norms = torch.linalg.vector_norm(g, dim=1, keepdim=True)
-    if not bool(((norms > 0) & norms.isfinite()).all()):
-        row = int((~((norms > 0) & norms.isfinite())).nonzero()[0, 0])
-        raise InputError(f"the gradient of source {row} is zero or not finite: it has no direction. Leave it out.")
-    g = g / norms
-    gram: Tensor = g @ g.T
-    return gram

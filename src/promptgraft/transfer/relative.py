@@ -78,10 +78,13 @@ def relative_search(
     return rows if isinstance(first, Tensor) else rows.cpu().numpy()
 
 
-def normalised(rows: Tensor, embeddings: Tensor) -> Tensor:
-    """Rows (P, Dt) with the mean and standard deviation of all values of `embeddings` (V, Dt), eq. 6 of the paper."""
+def normalised(rows: Tensor, embeddings: Tensor, spread: float = 1.0) -> Tensor:
+    """Rows (P, Dt) with the mean and standard deviation of all values of `embeddings` (V, Dt), eq. 6 of the paper.
+
+    spread: factor of that standard deviation; 1 is the paper's.
+    """
     embeddings = embeddings.to(rows)
-    return (rows - rows.mean()) / rows.std(correction=0) * embeddings.std(correction=0) + embeddings.mean()
+    return (rows - rows.mean()) / rows.std(correction=0) * (embeddings.std(correction=0) * spread) + embeddings.mean()
 
 
 def relative_match(
