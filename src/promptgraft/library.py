@@ -5,30 +5,33 @@ each other and lose nothing. The index (`.index.json`) holds what a listing show
 whatever is not in it, or not as it was, is read again.
 """
 
-import json
 import os
 import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
 
 from promptgraft.errors import InputError, PromptFileError
-from promptgraft.files import canonical_json, write_atomic
+from promptgraft.files import read_file, write_atomic
 from promptgraft.measured import MEASURED_FILE, Transfer, read_measured, write_measured
 from promptgraft.prompt import CARD_FILE, TENSOR_FILE, SoftPrompt, read_card
 from promptgraft.registry import did_you_mean
 
 _INDEX_FILE = ".index.json"  # no prompt can have this name: names start with a letter or a digit
-_INDEX_VERSION = 2
+_INDEX_LIMIT = 1 << 26  # bytes; about 150,000 prompts
 _NAME_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _ID_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 Stamp = tuple[int, int, int]
 """Time of change in nanoseconds, size and inode of a `prompt.json`."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,21 @@ class Entry:
     dim: int
     method: str
     licence: str
-    score: float | None
-    head: float | None
+    score: Number | None
+    head: Number | None
 
 
 class _Record(NamedTuple):
     stamp: Stamp
     entry: Entry | None
     damage: str = ""
+
+
+class _Index(BaseModel):
+    """What `.index.json` holds, by name."""
+
+    version: Literal[3] = 3
+    records: dict[str, _Record]
 
 
 class PromptLibrary:
@@ -135,7 +145,7 @@ class PromptLibrary:
         Raises:
             InputError: there is no such prompt, or several prompts have ids that start so.
         """
-        if _is_name(name_or_id) and (self.folder / name_or_id / CARD_FILE).is_file():
+        if is_name(name_or_id) and (self.folder / name_or_id / CARD_FILE).is_file():
             return name_or_id
         entries = self._entries()
         if _ID_PREFIX.fullmatch(name_or_id):
@@ -161,7 +171,7 @@ class PromptLibrary:
         """
         self._check_writeable()
         name = prompt.card.name if name is None else name
-        if not _is_name(name):
+        if not is_name(name):
             raise InputError(
                 f"{name!r} cannot name a prompt: use letters, digits and . _ - in parts joined by '/', each starting "
                 "with a letter or a digit, 200 characters at most. Give another `name`."
@@ -189,7 +199,7 @@ class PromptLibrary:
         """
         self._check_writeable()
         folder = self.folder / name
-        if not _is_name(name) or not ((folder / CARD_FILE).exists() or (folder / TENSOR_FILE).exists()):
+        if not is_name(name) or not ((folder / CARD_FILE).exists() or (folder / TENSOR_FILE).exists()):
             name = self.resolve(name)
             raise InputError(f"prompts are removed by name only. The name of that id is {name!r}.")
         trash = None
@@ -205,6 +215,13 @@ class PromptLibrary:
     def damaged(self) -> dict[str, str]:
         """What is wrong with each prompt whose card cannot be read, by name."""
         return {name: record.damage for name, record in self._refresh().items() if record.entry is None}
+
+    def stamps(self) -> dict[str, Stamp]:
+        """What tells by name whether a prompt's card is as it was; nothing is read, and damaged prompts are there too.
+
+        One `stat` per prompt: what a library of a million prompts can afford, where listing its cards takes minutes.
+        """
+        return {name: stamp for name, stamp in _scan(self.folder) if is_name(name)}
 
     def measured(self) -> list[Transfer]:
         """Transfers that were measured, also of prompts that are not here.
@@ -243,7 +260,7 @@ class PromptLibrary:
         records = {}
         for name, stamp in sorted(_scan(self.folder)):
             record = known.get(name)
-            if record is None or record.stamp != stamp:
+            if record is None or record.stamp != stamp or (record.entry is not None and record.entry.name != name):
                 record = self._read(name, stamp)
             if record.entry is not None or (self.folder / name).exists():  # else it was removed meanwhile
                 records[name] = record
@@ -253,7 +270,7 @@ class PromptLibrary:
         return records
 
     def _read(self, name: str, stamp: Stamp) -> _Record:
-        if not _is_name(name):
+        if not is_name(name):
             return _Record(stamp, None, f"the folder name {name!r} is not portable. Rename it.")
         try:
             identity, card = read_card(self.folder / name)
@@ -280,30 +297,15 @@ class PromptLibrary:
 
     def _read_index(self) -> dict[str, _Record]:
         try:
-            content = json.loads((self.folder / _INDEX_FILE).read_bytes())
-            if content["version"] != _INDEX_VERSION:
-                return {}
-            return {
-                name: _Record((time, size, inode), None if entry is None else Entry(name=name, **entry), damage)
-                for name, (time, size, inode), entry, damage in content["records"]
-            }
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or corrupt: it is made again
+            index = _Index.model_validate_json(read_file(self.folder / _INDEX_FILE, _INDEX_LIMIT), strict=True)
+        except (OSError, ValueError):  # missing or corrupt: it is made again
             return {}
+        return index.records
 
     def _write_index(self, records: dict[str, _Record]) -> None:
-        rows = []
-        for name, record in records.items():
-            entry = None
-            if record.entry is not None:
-                entry = asdict(record.entry)
-                del entry["name"]
-            rows.append((name, record.stamp, entry, record.damage))
         try:
-            write_atomic(self.folder / _INDEX_FILE, canonical_json({"version": _INDEX_VERSION, "records": rows}))
-        except (
-            InputError,
-            ValueError,
-        ):  # not writeable, or folder names outside of UTF-8: it is read without an index
+            write_atomic(self.folder / _INDEX_FILE, _Index(records=records).model_dump_json())
+        except (InputError, ValueError):  # not writeable, or names outside of UTF-8: it is read without an index
             return
 
 
@@ -331,7 +333,7 @@ def open_library(spec: str | os.PathLike[str]) -> PromptLibrary:
         raise InputError(
             f"there is no library folder {library.folder}. Give a folder of prompts, 'starter' or 'user'."
         )
-    if not len(library) and not library.damaged():
+    if next(_scan(library.folder), None) is None:  # without a look at the cards, which may be very many
         raise InputError(f"library {library.folder} holds no prompt. `promptgraft library add FOLDER` puts one in.")
     return library
 
@@ -347,19 +349,27 @@ def find_prompt(reference: str | os.PathLike[str], library: str | os.PathLike[st
         InputError: there is no such prompt.
         PromptFileError: the prompt is damaged.
     """
+    return SoftPrompt.load(find_folder(reference, library))
+
+
+def find_folder(reference: str | os.PathLike[str], library: str | os.PathLike[str] | None = None) -> Path:
+    """Where the prompt lies that a person names; arguments and errors are those of `find_prompt`."""
+    name = os.fspath(reference)
     if library is not None:
-        return open_library(library)[os.fspath(reference)]
+        place = open_library(library)
+        return place.folder / place.resolve(name)
     if (Path(reference) / CARD_FILE).is_file():
-        return SoftPrompt.load(reference)
-    name, libraries = os.fspath(reference), (user_library(), starter())
+        return Path(reference)
+    libraries = user_library(), starter()
     for place in libraries:
         if name in place:
-            return place[name]
+            return place.folder / place.resolve(name)
     near = did_you_mean(name, [known for place in libraries for known in place])
     raise InputError(f"there is no prompt folder or prompt named {name!r}.{near} `promptgraft library ls` lists them.")
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a library can store a prompt under this name: portable, and no way out of its folder."""
     parts = name.split("/")
     reserved = {CARD_FILE, TENSOR_FILE, MEASURED_FILE}
     return len(name) <= 200 and all(_NAME_PART.fullmatch(p) and p.lower() not in reserved for p in parts)

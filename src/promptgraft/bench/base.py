@@ -59,6 +59,7 @@ BENCHES: Registry[Bench] = Registry(
         "labelled": "promptgraft.bench.labelled_scores:labelled_scores",
         "prototypes": "promptgraft.bench.prototypes:prototypes",
         "relative-search": "promptgraft.bench.relative_search:relative_search",
+        "library": "promptgraft.bench.library:library",
         "start-up": "promptgraft.bench.start_up:start_up",
     },
 )

@@ -1,6 +1,5 @@
 """`promptgraft adapt`: the main job."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -23,6 +22,7 @@ from promptgraft.cli.arguments import (
     TrainSize,
     ValSize,
     open_data,
+    say_json,
 )
 from promptgraft.errors import InputError
 
@@ -103,7 +103,7 @@ def adapt(
         say=say,
     )
     if as_json:
-        typer.echo(json.dumps(outcome.result, indent=2, ensure_ascii=False))
+        say_json(outcome.result, indent=2)
         return
     show(outcome.result, out)
 

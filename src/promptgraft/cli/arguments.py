@@ -1,5 +1,7 @@
 """What commands on data have in common: their arguments, and the task and backbone that these name."""
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +64,12 @@ Library = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say_json(value: Any, **options: Any) -> None:
+    """Print JSON, with escapes in the place of characters that could steer a terminal or reorder a line."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    typer.echo(re.sub(r"[^\n -~]", lambda sign: sign[0] if sign[0].isprintable() else json.dumps(sign[0])[1:-1], text))
 
 
 def open_data(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from promptgraft.bench.base import BENCHES, Row, Size
-from promptgraft.cli.arguments import Json
+from promptgraft.cli.arguments import Json, say_json
 from promptgraft.errors import InputError
 
 ESTIMATORS = "estimators"
@@ -41,9 +41,9 @@ def bench(
 ) -> None:
     """Time promptgraft's exact shortcuts against the loops that they replace, in turns, on this machine.
 
-    'ratio' is how many times faster; 'error' the largest difference of the results, relative to the largest value;
-    'floors' the time in those that the operations need at this machine's own matrix rate; 'MB' the peak memory
-    beyond what was held before.
+    'ratio' is how many times faster; 'error' the largest difference of the results, relative to the largest value
+    (~ where the two do not compute the same); 'floors' the time in those that the operations need at this machine's
+    own matrix rate; 'MB' the peak memory beyond what was held before.
 
     '--check FILE' compares ratios, not seconds, so that FILE may come from another machine of the kind.
 
@@ -76,7 +76,7 @@ def bench(
     if as_json:
         from dataclasses import asdict
 
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        say_json([asdict(row) for row in rows], indent=2)
     else:
         _print(rows)
     if before is not None:
@@ -99,19 +99,20 @@ def _print(rows: list[Row]) -> None:
         Column("ratio", "ratio", "{:.2f}".format, right=True),
         Column("floors", "floors", "{:.1f}".format, right=True),
         Column("megabytes", "MB", "{:.0f}".format, right=True),
-        Column("error", "error", "{:.0e}".format, right=True),
+        Column("difference", "error", right=True),
     ]
     Console(highlight=False).print(table([asdict(row) | _derived(row) for row in rows], columns), soft_wrap=True)
     for row in rows:
-        typer.echo(f"{row.name}: {row.note}{'' if row.exact else ' (approximate)'}")
+        typer.echo(f"{row.name}: {row.note}")
     threads = torch.get_num_threads()
     typer.echo(f"torch {torch.__version__}, {threads} thread{'' if threads == 1 else 's'}, {platform.machine()}")
     typer.echo("next: promptgraft adapt DATA --out DIR")
 
 
-def _derived(row: Row) -> dict[str, float | None]:
+def _derived(row: Row) -> dict[str, float | str | None]:
     return {
         "floors": None if row.floor is None else row.seconds / row.floor,
+        "difference": f"{'' if row.exact else '~'}{row.error:.0e}",
         "megabytes": None if row.memory is None else row.memory / 1e6,
     }
 
@@ -165,7 +166,7 @@ def _estimators(data: Path | None, as_json: bool) -> None:
             rows += [asdict(row) for row in agreements(measured, bar.note)]
             bar.advance()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        say_json(rows, indent=2)
         return
     for row in rows:
         row["interval"] = None if row["low"] is None else f"{row['low']:.1f} to {row['high']:.1f}"

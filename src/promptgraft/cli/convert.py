@@ -1,13 +1,15 @@
 """`promptgraft convert`: a prompt for another language model, without labels."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from promptgraft.cli.arguments import Device, Json, Library
+from promptgraft.cli.arguments import Device, Json, Library, say_json
+
+IMAGES = 100
+"""Of the data's training images, those that are compared."""
 
 
 def convert(
@@ -34,11 +36,23 @@ def convert(
         float | None,
         typer.Option(help="For fewer shared words than dimensions, such as 0.1.", show_default=False),
     ] = None,
+    keep_spread: Annotated[
+        bool,
+        typer.Option("--keep-spread", help="As spread against the target's words as it was against the source's."),
+    ] = False,
+    anchors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="For vision models: images to compare them by, such as builtin/textile; no label is read.",
+            show_default=False,
+        ),
+    ] = None,
     library: Library = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Carry a text prompt to another language model by the words that both know, without labels.
+    """Carry a prompt to another model, without labels: by the words that both know, or by images that both see.
 
     Example: promptgraft convert text/newsgroups --to packs/minilm-l3 --out mine
     """
@@ -52,11 +66,14 @@ def convert(
     check_output_folder(out)
     found = find_prompt(prompt, library)
     made_on = found.card.backbone.name if source is None else source
-    options: dict[str, Any] = {key: value for key, value in (("top_k", top_k), ("ridge", ridge)) if value is not None}
+    given: dict[str, Any] = {"top_k": top_k, "ridge": ridge, "keep_spread": keep_spread or None}
+    options = {key: value for key, value in given.items() if value is not None}
+    size = found.card.backbone.image_size
     converted = convert_prompt(
         found,
-        source=load_backbone(made_on, pool=found.card.backbone.pool, device=device),
+        source=load_backbone(made_on, pool=found.card.backbone.pool, image_size=size, device=device),
         target=load_backbone(to, device=device),
+        anchors=None if anchors is None else _images(anchors),
         method=method,
         command=command_line(),
         **options,
@@ -64,7 +81,7 @@ def convert(
     converted.save(out)
     card, facts = converted.card, converted.card.prompt.init_args
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "id": converted.id, "method": method, **facts}, ensure_ascii=False))
+        say_json({"out": str(out), "id": converted.id, "method": method, **facts})
         return
     rows = f"{card.prompt.length} rows"
     typer.echo(printable(f"{found.card.name}: {rows}, {made_on} ({found.card.prompt.dim}-d)"))
@@ -78,3 +95,10 @@ def convert(
             typer.echo(printable(f"words {' '.join(value)}"))
     arguments = f"{shlex.quote(str(out))} DATA --backbone {shlex.quote(to)}"
     typer.echo(f"wrote {out}     next: promptgraft transfer {arguments} --method frozen --out DIR")
+
+
+def _images(data: str) -> list[Any]:
+    from promptgraft.tasks.load import load_task
+
+    inputs = load_task(data).train.inputs
+    return [inputs[i] for i in range(min(IMAGES, len(inputs)))]

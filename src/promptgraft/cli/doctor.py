@@ -1,6 +1,5 @@
 """`promptgraft doctor`: look for what is wrong before time is spent on it."""
 
-import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptgraft.cli.arguments import Json, Library
+from promptgraft.cli.arguments import Json, Library, say_json
 
 if TYPE_CHECKING:
     from promptgraft.card import Score
@@ -43,7 +42,7 @@ def data(
 
     found = diagnose(path)
     if as_json:
-        typer.echo(json.dumps({"usable": found.usable, **asdict(found)}, indent=2, ensure_ascii=False))
+        say_json({"usable": found.usable, **asdict(found)}, indent=2)
     else:
         _print(found)
     if not found.usable:
@@ -187,7 +186,7 @@ def _dump(found: Any) -> None:
     def plain(value: Any) -> Any:
         return value.model_dump(mode="json")  # a score
 
-    typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=plain))
+    say_json(asdict(found), indent=2, default=plain)
 
 
 def _table(rows: list[dict[str, Any]], *columns: list[tuple[str, str, str]]) -> None:

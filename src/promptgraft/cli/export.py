@@ -1,12 +1,11 @@
 """`promptgraft export`: an adapted model as one file for a server."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptgraft.cli.arguments import Json
+from promptgraft.cli.arguments import Json, say_json
 from promptgraft.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def export(
     made = export_model(load_adapted(model), out, format=format, inputs=inputs)
     if as_json:
         facts = {"out": str(made.path), "format": made.format, "bytes": made.bytes, "difference": made.difference}
-        typer.echo(json.dumps(facts | {"inputs": [str(port) for port in made.inputs]}, ensure_ascii=False))
+        say_json(facts | {"inputs": [str(port) for port in made.inputs]})
         return
     for port in made.inputs:
         typer.echo(f"takes {port}")

@@ -1,6 +1,5 @@
 """`promptgraft facts`: what prompts make a language model tell, and what they tell another one."""
 
-import json
 import re
 import shlex
 import shutil
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptgraft.cli.arguments import Device, Dtype, Json
+from promptgraft.cli.arguments import Device, Dtype, Json, say_json
 
 if TYPE_CHECKING:
     from promptgraft.card import PromptCard
@@ -37,7 +36,7 @@ def facts(
         typer.Option(
             metavar="NAMES",
             help="Of 'relative', 'copy', 'discretization', 'neural-projector', which carry prompts, and 'random', "
-            "'manual', 'tuned', which are what to compare with; all by default.",
+            "'manual', 'majority', 'tuned', which are what to compare with; all by default.",
             show_default=False,
         ),
     ] = None,
@@ -56,6 +55,15 @@ def facts(
         typer.Option(help="For fewer shared words than dimensions, such as 0.1.", show_default=False),
     ] = None,
     normalise: Annotated[bool, typer.Option(help="Spread the values of 'relative' as the target's words are.")] = True,
+    keep_spread: Annotated[
+        bool,
+        typer.Option(
+            "--keep-spread", help="Spread them against the target's words as they were against the source's."
+        ),
+    ] = False,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Ask for the dev facts, to choose settings by, not the test's.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the division of a built-in set, and of the tuning.")] = 0,
     out: Annotated[
         Path | None,
@@ -75,7 +83,7 @@ def facts(
     from promptgraft.files import atomic_folder, cache_root, check_output_folder, content_key
     from promptgraft.library import PromptLibrary
     from promptgraft.probing.candidates import load_prober
-    from promptgraft.probing.comparison import METHODS, compare_facts
+    from promptgraft.probing.comparison import METHODS, Way, compare_facts
     from promptgraft.probing.tuning import FactRecipe
     from promptgraft.readme import printable
     from promptgraft.report.facts_table import facts_table
@@ -88,17 +96,20 @@ def facts(
         name: load_prober(name, device=device, dtype=dtype) for name in dict.fromkeys([*source, *(target or [])])
     }
     checkpoints = cache_root() / "runs" / f"facts-{content_key(command_line())}"
-    given: dict[str, Any] = {"top_k": top_k, "ridge": ridge, "normalise": normalise}
+    given: dict[str, Any] = {"top_k": top_k, "ridge": ridge, "normalise": normalise, "keep_spread": keep_spread}
+    options = {key: value for key, value in given.items() if value is not None}
+    names = METHODS if methods is None else [name.strip() for name in methods.split(",")]
+    ways: list[str | Way] = [Way("relative", options) if name == "relative" else name for name in names]
     found = compare_facts(
         known,
         [loaded[name] for name in dict.fromkeys(source)],
         [loaded[name] for name in dict.fromkeys(target or source)],
-        methods=METHODS if methods is None else [name.strip() for name in methods.split(",")],
+        methods=ways,
         recipe=FactRecipe(prompt_length=prompt_length, epochs=epochs, lr=lr),
+        split="dev" if dev else "test",
         seed=seed,
         checkpoints=checkpoints,
         command=command_line(),
-        **{key: value for key, value in given.items() if value is not None},
     )
     if out is not None:
         with atomic_folder(out) as folder:
@@ -109,13 +120,14 @@ def facts(
     if as_json:
         document = {
             "facts": found.facts.name,
+            "split": "dev" if dev else "test",
             "fingerprint": found.facts.fingerprint,
             "notes": list(found.facts.notes),
             "relations": len(found.facts.relations),
             "candidates": len(found.candidates.words),
             "rows": [row.flat() for row in found.rows],
         }
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(document, indent=2)
         return
     typer.echo(printable(found.facts.describe()))
     typer.echo(f"{len(found.candidates.words)} words to choose from")

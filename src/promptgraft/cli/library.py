@@ -1,14 +1,16 @@
-"""`promptgraft library`: list, show, add, import, export, remove and verify prompts."""
+"""`promptgraft library`: list, show, add, import, export, push, pull, remove and verify prompts."""
 
-import json
 import shlex
+from collections.abc import Iterable
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from promptgraft.cli.arguments import say_json
 from promptgraft.errors import InputError
+from promptgraft.readme import printable
 
 if TYPE_CHECKING:
     from promptgraft.library import PromptLibrary
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show, add, remove and verify prompts. Your own library is the folder PROMPTGRAFT_LIBRARY, else "
+    help="List, show, add, share, remove and verify prompts. Your own library is the folder PROMPTGRAFT_LIBRARY, else "
     "~/.local/share/promptgraft/library.",
 )
 
@@ -41,7 +43,7 @@ def ls(
 
     rows = [(place, entry) for place in _libraries(library) for entry in place.find(modality=modality, dim=dim)]
     if as_json:
-        typer.echo(json.dumps([asdict(entry) | {"library": str(place.folder)} for place, entry in rows], indent=2))
+        say_json([asdict(entry) | {"library": str(place.folder)} for place, entry in rows], indent=2)
         return
     if not rows:
         raise InputError("no prompt fits. `promptgraft library ls` lists all, `promptgraft library add` adds one.")
@@ -66,14 +68,18 @@ def show(
 
     Example: promptgraft library show text/newsgroups
     """
-    from promptgraft.library import find_prompt
+    from promptgraft.exchange.hub import read_pulled
+    from promptgraft.library import find_folder
+    from promptgraft.prompt import SoftPrompt
 
-    prompt = find_prompt(name, library)
+    folder = find_folder(name, library)
+    prompt, origin = SoftPrompt.load(folder), read_pulled(folder)
     card = prompt.card
     norms = prompt.tensor.norm(dim=-1).mean(dim=-1).tolist()
     if as_json:
         content = card.model_dump(mode="json") | {"id": prompt.id, "norms": norms}
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        content |= {} if origin is None else {"pulled": origin.model_dump()}
+        say_json(content, indent=2)
         return
     said, task, training = card.prompt, card.task, card.training
     facts: list[tuple[str, Any]] = [
@@ -95,6 +101,8 @@ def show(
         ]
     facts.append(("row norms", " ".join(f"{norm:.3g}" for norm in norms) + "  (mean of each layer)"))
     facts += [("parent", _parent(parent, library)) for parent in card.parents]
+    if origin is not None:
+        facts.append(("pulled from", f"{origin.repo} {origin.folder} at {origin.commit} ({origin.hub})"))
     facts.append(("licence", card.licence))
     _table(None, facts)
 
@@ -197,6 +205,72 @@ def export_prompt(
 
 
 @app.command()
+def push(
+    repo: Annotated[
+        str, typer.Option("--repo", metavar="OWNER/NAME", help="The repository; made where there is none.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="One prompt goes to the root; several, or without a name all of the library, to a folder each.",
+        ),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository that others cannot see.")] = False,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What the hub calls the data; repeat it for several.", show_default=False),
+    ] = None,
+    library: Library = None,
+) -> None:
+    """Share prompts through a model hub, in one commit, with a model card that people can filter by.
+
+    Example: promptgraft library push vision/birds --repo owner/birds-prompt
+    """
+    from promptgraft.exchange.hub import push as push_prompts
+    from promptgraft.library import find_prompt, open_library
+
+    if names and len(names) == 1:
+        pushed = push_prompts(find_prompt(names[0], library), repo, private=private, datasets=dataset or ())
+    else:
+        place = open_library(library or "user")
+        chosen = [place.resolve(name) for name in names or place.names()]
+        prompts = {name: place[name] for name in chosen}
+        pushed = push_prompts(prompts, repo, private=private, datasets=dataset or ())
+    typer.echo(f"pushed to {pushed.url}     next: promptgraft library pull {repo}@{pushed.commit}")
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="OWNER/NAME[@REVISION]", help="A repository; of it a branch, a tag or a commit."),
+    ],
+    subfolder: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Only the prompt in there; '.' is the root.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Its name in the library; its folder's or card's by default.", show_default=False),
+    ] = None,
+    library: Library = None,
+) -> None:
+    """Put the prompts of a hub's repository into your library, or into --library: all of them, or none.
+
+    Example: promptgraft library pull owner/birds-prompt --name vision/birds
+    """
+    from promptgraft.exchange.hub import pull as pull_prompts
+
+    place = writeable(library)
+    origins = pull_prompts(source, place, subfolder=subfolder, name=name)
+    first, origin = next(iter(origins.items()))
+    count = f"{place.folder / first}" if len(origins) == 1 else f"{len(origins)} prompts to {place.folder}"
+    typer.echo(
+        f"wrote {count} from {origin.repo}@{origin.commit}     next: promptgraft library show {first}{_again(library)}"
+    )
+
+
+@app.command()
 def remove(
     name: Annotated[str, typer.Argument(help="The prompt's name.")],
     library: Library = None,
@@ -211,29 +285,81 @@ def remove(
 
 
 @app.command()
-def verify(library: Library = None) -> None:
-    """Read every prompt and check it against its hashes; exits with 1 if one is damaged.
+def manifest(library: Library = None) -> None:
+    """Write SHA256SUMS, which lists every file of your library, or of --library; to be signed if you like.
+
+    Example: promptgraft library manifest --library prompts
+    """
+    from promptgraft.exchange.sums import NAMESPACE, SUMS_FILE, write_sums
+
+    place = writeable(library)
+    count, path = write_sums(place), place.folder / SUMS_FILE
+    typer.echo(
+        f"listed {count} files in {path}     next: ssh-keygen -Y sign -n {NAMESPACE} -f KEY {shlex.quote(str(path))}"
+    )
+
+
+@app.command()
+def verify(
+    signers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Who may sign SHA256SUMS, as ssh-keygen reads it.", show_default=False),
+    ] = None,
+    library: Library = None,
+) -> None:
+    """Check every prompt, its parents, its backbone's weights and SHA256SUMS; exits with 1 if one is damaged.
 
     Example: promptgraft library verify --library prompts
     """
-    from promptgraft.errors import PromptFileError
-    from promptgraft.prompt import SoftPrompt
+    from promptgraft.doctor.lineage import check_lineage
 
-    count, problems = 0, []
-    for place in _libraries(library):
-        damaged = place.damaged()
-        for name in place.names():
-            try:
-                SoftPrompt.load(place.folder / name)
-                count += 1
-            except PromptFileError as error:
-                damaged[name] = str(error)
-        problems += sorted(damaged.items())
-    if problems:
-        _table(("damaged", "why"), problems)
-    typer.echo(f"{count} prompts are whole, {len(problems)} damaged")
-    if problems:
+    if signers is not None and library is None:
+        raise InputError("--signers is for one library. Name it: --library DIR.")
+    found = check_lineage(_libraries(library), signers)
+    if found.wrong:
+        _table(("damaged", "why"), found.wrong)
+    if found.absent:
+        _table(("prompt", "parent that is in no library here"), found.absent)
+    if found.weights or found.unseen:
+        others = f", not here to check: {', '.join(found.unseen)}" if found.unseen else ""
+        typer.echo(printable(f"weights as the cards say: {', '.join(found.weights) or 'none'}{others}"))
+    if found.listed:
+        typer.echo(f"{found.listed} files are as SHA256SUMS lists them")
+    for who in found.signed:
+        typer.echo(printable(f"SHA256SUMS is signed by {who}"))
+    for path in found.unchecked:
+        typer.echo(
+            f"{path} is not checked     next: promptgraft library verify --signers FILE --library {path.parent}"
+        )
+    typer.echo(f"{found.whole} prompts are whole, {len(found.wrong)} damaged")
+    if found.wrong:
         raise typer.Exit(1)
+
+
+@app.command()
+def index(library: Library = None) -> None:
+    """Sketch every prompt, so that `rank --shortlist` need not read them all; what is sketched already stays.
+
+    `rank --shortlist` does it, too, for new prompts. This checks all that is there against its hashes besides.
+
+    Example: promptgraft library index --library prompts
+    """
+    import time
+
+    from promptgraft.transferability.sketch_index import index_of
+
+    place = writeable(library)
+    if place.read_only or not place.folder.is_dir():
+        raise InputError(
+            f"there is no library at {place.folder} that an index can be written to. Name another folder."
+        )
+    start = time.perf_counter()
+    sketches, change = index_of(place, verify=True)
+    seconds = time.perf_counter() - start
+    typer.echo(
+        f"indexed {len(sketches)} prompts ({change.added} new, {change.gone} dropped) in {seconds:.1f} s     "
+        f"next: promptgraft rank DATA --library {shlex.quote(str(place.folder))} --shortlist 200"
+    )
 
 
 def _libraries(spec: str | None) -> "list[PromptLibrary]":
@@ -273,12 +399,10 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _table(header: tuple[str, ...] | None, rows: list[Any]) -> None:
+def _table(header: tuple[str, ...] | None, rows: Iterable[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from promptgraft.readme import printable
 
     table = Table(box=None, show_header=header is not None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, title in enumerate(header or ("", "")):

@@ -1,12 +1,12 @@
 """`promptgraft packs`: list, fetch and check the pinned archives."""
 
-import json
 import textwrap
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from promptgraft.cli.arguments import say_json
 from promptgraft.errors import InputError, PackError
 
 app = typer.Typer(no_args_is_help=True, help="Pretrained models and labelled data as pinned registry archives.")
@@ -31,7 +31,7 @@ def ls(as_json: JsonOption = False) -> None:
     cached = {name: all(archive_path(a).is_file() for a in pack.archives) for name, pack in packs.items()}
     if as_json:
         rows = [{**asdict(pack), "bytes": pack.bytes, "cached": cached[name]} for name, pack in packs.items()]
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        say_json(rows, indent=2)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pack", "kind"):

@@ -1,12 +1,11 @@
 """`promptgraft predict`: classify new inputs with an adapted model."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from promptgraft.cli.arguments import Device, Dtype, Json
+from promptgraft.cli.arguments import Device, Dtype, Json, say_json
 
 
 def predict(
@@ -49,9 +48,7 @@ def predict(
         for name, row, best in zip(names, probabilities, order, strict=True)
     ]
     if as_json:
-        typer.echo(
-            json.dumps([{k: row[k] for k in ("input", "class", "probability")} for row in rows], ensure_ascii=False)
-        )
+        say_json([{k: row[k] for k in ("input", "class", "probability")} for row in rows])
     else:
         columns = [
             Column("input", "input"),

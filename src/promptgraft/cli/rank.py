@@ -1,6 +1,5 @@
 """`promptgraft rank`: which prompt would take, before any is tried."""
 
-import json
 import math
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +18,7 @@ from promptgraft.cli.arguments import (
     TrainSize,
     ValSize,
     open_data,
+    say_json,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ def rank(
     estimators: Annotated[
         str, typer.Option(metavar="NAMES", help="Joined by commas; the first one orders the table.")
     ] = "gap,norm,volume",
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Read only the N prompts whose sketches score best by the first estimator: for large libraries.",
+            show_default=False,
+        ),
+    ] = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
     seed: Seed = 0,
@@ -45,6 +53,8 @@ def rank(
     """Rank a library's prompts for a task, before any of them is tried.
 
     'norm' and 'volume' (of the source's training data) are the trivial baselines that a better estimator has to beat.
+
+    --shortlist is for large libraries; 'promptgraft library index' makes beforehand the sketches that it looks at.
 
     Example: promptgraft rank builtin/orl-faces --library starter
     """
@@ -67,9 +77,10 @@ def rank(
         n_val=n_val,
         n_test=n_test,
     )
-    table = ranking.rank(prompts, model, task, [name.strip() for name in estimators.split(",")], seed=seed)
+    names = [name.strip() for name in estimators.split(",")]
+    table = ranking.rank(prompts, model, task, names, seed=seed, shortlist=shortlist)
     if as_json:
-        typer.echo(json.dumps(_rows(table), indent=2, ensure_ascii=False))
+        say_json(_rows(table), indent=2)
         return
     announce(task, model)
     for part in _tables(table):
@@ -77,7 +88,11 @@ def rank(
     for line in [*table.attrs["notes"], *_evidence(table)]:
         typer.echo(printable(line))
     best = shlex.quote(printable(table["prompt"][0]))
-    typer.echo(f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)} --out DIR")
+    same = "" if backbone is None else f" --backbone {shlex.quote(backbone)}"
+    same += "" if image_size is None else f" --image-size {image_size}"
+    typer.echo(
+        f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)}{same} --out DIR"
+    )
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:

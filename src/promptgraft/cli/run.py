@@ -1,7 +1,6 @@
 """How a command that trains begins, goes on after a stop, and ends."""
 
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from promptgraft.cli.arguments import say_json
 from promptgraft.files import atomic_folder, cache_root, content_key, path_text
 from promptgraft.readme import printable
 from promptgraft.version import __version__
@@ -77,7 +77,7 @@ def conclude(
     if as_json:
         facts = {"out": str(out), "method": info.method, "layers": info.layers, "source": info.source}
         accuracies = {f"{split}_accuracy": score.model_dump() for split, score in scores.items()}
-        typer.echo(json.dumps(facts | accuracies | {"seconds": info.training.seconds}, indent=2, ensure_ascii=False))
+        say_json(facts | accuracies | {"seconds": info.training.seconds}, indent=2)
         return
     for split, score in scores.items():
         interval = f"95 % interval {score.low:.3f} to {score.high:.3f}, n = {score.n}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from promptgraft.cli.arguments import Device, Json
+from promptgraft.cli.arguments import Device, Json, say_json
 from promptgraft.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,8 +73,6 @@ def plan(
 
     Example: promptgraft study plan s
     """
-    import json
-
     from promptgraft.readme import printable
     from promptgraft.study.folder import open_existing
 
@@ -95,7 +93,7 @@ def plan(
     else:
         rows = _counted(planned, known)
     if as_json:
-        typer.echo(json.dumps({"trials": len(states), "done": len(known), "costs": rows, "disk": disk}, indent=2))
+        say_json({"trials": len(states), "done": len(known), "costs": rows, "disk": disk}, indent=2)
         return
     _print_plan(planned, rows, len(known), disk, jobs)
     for reason in planned.left_out:
@@ -158,13 +156,11 @@ def status(
 
     Example: promptgraft study status s --watch
     """
-    import json
-
     from promptgraft.study.status import look, show
 
     opened = _opened(folder, store)
     if as_json:
-        typer.echo(json.dumps(look(opened), indent=2, ensure_ascii=False))
+        say_json(look(opened), indent=2)
     elif watch:
         from promptgraft.study.status import follow
 
@@ -234,15 +230,13 @@ def report(folder: Folder, store: StoreUrl = None, as_json: Json = False) -> Non
 
     Example: promptgraft study report s
     """
-    import json
-
     from promptgraft.report.study_page import write_study_report
     from promptgraft.study.summary import summarize
 
     summary = summarize(_opened(folder, store))
     written = write_study_report(summary, folder)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        say_json(summary, indent=2)
         return
     from promptgraft.report.study_tables import markdown
 
@@ -286,7 +280,6 @@ def evidence(
 
     Example: promptgraft study evidence s --library prompts
     """
-    import json
     import shlex
 
     from promptgraft.cli.library import writeable
@@ -299,7 +292,7 @@ def evidence(
     if as_json:
         transfers = [transfer.model_dump() for transfer in given.transfers]
         facts = {"added": given.added, "transfers": transfers, "left_out": given.left_out}
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        say_json(facts, indent=2)
         return
     for reason in given.left_out:
         typer.echo(printable(f"left out: {reason}"))
@@ -340,12 +333,10 @@ def _run(folder: Path, on: str, jobs: int | None, device: str, gpus: float, url:
 
 def _again(folder: Path, url: str | None, key: str, device: str) -> None:
     """Run one trial anew beside the store, and say whether it gives what is stored."""
-    import json
-
     from promptgraft.study.drive import run_again
 
     stored, anew = run_again(_planned(folder), _opened(folder, url), key, device)
-    typer.echo(json.dumps({name: value for name, value in anew.result.items() if name != "curve"}, indent=2))
+    say_json({name: value for name, value in anew.result.items() if name != "curve"}, indent=2)
     if stored is None:
         typer.echo("the store has no result to compare with")
     else:

@@ -58,6 +58,14 @@ def transfer(
     n_train: TrainSize = None,
     n_val: ValSize = None,
     n_test: TestSize = None,
+    analyse: Annotated[
+        bool,
+        typer.Option(
+            "--analyse",
+            help="Also map the examples as seen under each of several prompts, and show how much of each was taken; "
+            "writes analysis.html into the folder.",
+        ),
+    ] = False,
     test: Test = False,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -69,13 +77,18 @@ def transfer(
 
     Example: promptgraft transfer vision/digits builtin/orl-faces --out orl
     """
+    from promptgraft.analysis.sources import SourceWatch, check_takes_several
     from promptgraft.cli.run import announce, command_line, conclude, resumable
     from promptgraft.files import check_output_folder
     from promptgraft.library import find_prompt
+    from promptgraft.report.source_page import source_files
+    from promptgraft.tuning.method import METHODS
     from promptgraft.tuning.recipes import resolve_recipe
     from promptgraft.tuning.tune import transfer as transfer_prompt
 
     check_output_folder(out)
+    if analyse:
+        check_takes_several(METHODS[method])
     prompts = [find_prompt(source, library) for source in sources]
     task, model = open_data(
         data,
@@ -94,6 +107,7 @@ def transfer(
     if not as_json:
         announce(task, model)
     with resumable(task, model, method, [prompt.id for prompt in prompts], seed, recipe, epochs, words) as checkpoint:
+        watch = SourceWatch() if analyse else None
         adapted = transfer_prompt(
             prompts,
             model,
@@ -103,5 +117,7 @@ def transfer(
             recipe=chosen,
             checkpoint=checkpoint,
             command=command_line(),
+            on_epoch=watch,
         )
-        conclude(adapted, task, out, test=test, as_json=as_json)
+        beside = None if watch is None else source_files(watch.analysis(adapted, command=command_line()))
+        conclude(adapted, task, out, test=test, as_json=as_json, beside=beside)

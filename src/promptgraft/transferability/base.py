@@ -1,9 +1,9 @@
 """The contract of a transferability estimator: evidence about M prompts in, M scores out, larger = better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from promptgraft.registry import Registry
 Need = Literal["card", "prompt", "patches", "features", "target prompt", "activations"]
 """From cheap to dear. "features" take a pass of the target under each prompt. "activations" come on top of the target
 prompt, which takes training."""
+
+Sketches = Mapping[str, NDArray[Any]]
+"""Sketches of M prompts of one width, by field: each an array with one entry per prompt (`sketch.FIELDS`)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Estimator:
     cost: what it computes, in terms of M prompts of P rows and n patches.
     applies: which prompts it has a score for; the others get NaN.
     score: evidence -> (M,) float64, larger = transfers better.
+    by_sketch: evidence about a target -> what scores prompts by their sketches alone, near enough to `score` to find
+        those worth reading; NaN where `score` gives NaN. None where the rows must be seen, or where a prompt's score
+        depends on the others.
     version: raised whenever its scores change.
     """
 
@@ -82,6 +88,7 @@ class Estimator:
     cost: str
     applies: str
     score: Callable[[Evidence], NDArray[np.float64]]
+    by_sketch: Callable[[Evidence], Callable[[Sketches], NDArray[np.float64]]] | None = None
     version: int = 1
 
 

@@ -7,11 +7,12 @@ Transferability of Prompt Tuning for Natural Language Processing", NAACL 2022, s
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from promptgraft.errors import CompatibilityError
 from promptgraft.transferability.arrays import Array, as_rows, mean_row
-from promptgraft.transferability.base import Estimator, Evidence
+from promptgraft.transferability.base import Estimator, Evidence, Sketches
 
 Floats = NDArray[np.float64]
 
@@ -84,6 +85,20 @@ def _score(evidence: Evidence, cosine: Callable[[Sequence[Array], Array], Floats
     return scores
 
 
+def _by_sketch(evidence: Evidence, field: str, goal: Callable[[Floats], Floats]) -> Callable[[Sketches], Floats]:
+    """Inner products with what `goal` makes of the target prompt's rows, from vectors that are in the sketches."""
+    vector = torch.from_numpy(goal(as_rows(evidence.target_prompt, "the target prompt"))).float()
+
+    def score(sketches: Sketches) -> Floats:
+        vectors = torch.from_numpy(sketches[field])
+        if vectors.shape[1] != len(vector):
+            return np.full(len(vectors), np.nan)
+        scores: Floats = (vectors.float() @ vector).double().numpy()
+        return scores
+
+    return score
+
+
 MEAN_COSINE = Estimator(
     name="mean-cosine",
     summary="cosine of the prompt's mean row to that of a prompt tuned on the target",
@@ -93,6 +108,9 @@ MEAN_COSINE = Estimator(
     cost="M P D, once the target prompt is tuned",
     applies="prompts as wide as the target's embeddings",
     score=lambda evidence: _score(evidence, mean_cosine),
+    by_sketch=lambda evidence: _by_sketch(
+        evidence, "direction", lambda rows: _unit(mean_row(rows, "the target prompt"))
+    ),
 )
 
 TOKEN_COSINE = Estimator(
@@ -103,4 +121,5 @@ TOKEN_COSINE = Estimator(
     cost="M P D, once the target prompt is tuned",
     applies="prompts as wide as the target's embeddings",
     score=lambda evidence: _score(evidence, token_cosine),
+    by_sketch=lambda evidence: _by_sketch(evidence, "unit_mean", lambda rows: _unit(rows).mean(0)),
 )

@@ -29,7 +29,7 @@ def gather_evidence(
     """
     inputs = task.train if isinstance(task, EmbeddedTask) else task.train.inputs
     return Evidence(
-        prompts=[_entry_rows(prompt) for prompt in prompts],
+        prompts=[entry_rows(prompt) for prompt in prompts],
         cards=[prompt.card for prompt in prompts],
         embed_patches=lambda: embedded_patches(backbone, inputs, seed=seed),
         tune_prompt=lambda: target_prompt(backbone, task, seed=seed),
@@ -39,6 +39,7 @@ def gather_evidence(
     )
 
 
-def _entry_rows(prompt: SoftPrompt) -> NDArray[np.float32]:
+def entry_rows(prompt: SoftPrompt) -> NDArray[np.float32]:
+    """The rows (P', D) that enter with the embeddings: those of the first layer, without dead ones."""
     rows: NDArray[np.float32] = prompt.tensor[0].numpy()
     return np.delete(rows, list(prompt.card.prompt.dead_rows), axis=0)

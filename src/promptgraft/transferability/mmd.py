@@ -10,7 +10,7 @@ that double need one exponential: exp(-d / (w / 2)) is the square of exp(-d / w)
 term is a sum over patches, each weighted by how often it is drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.registry import did_you_mean
 from promptgraft.transferability.arrays import Array, as_array
-from promptgraft.transferability.base import Estimator, Evidence
+from promptgraft.transferability.base import Estimator, Evidence, Sketches
 
 Kernel = Literal["rbf5", "rbf", "linear"]
 
@@ -94,6 +94,20 @@ def modality_gap(
     if bandwidth is None:
         bandwidth = _median_distance(sample, generator)
     return _fixed(sample, draws, unbiased, *((4 * bandwidth, 5) if kernel == "rbf5" else (bandwidth, 1)))
+
+
+def median_bandwidth(patches: Array, *, epochs: int = 5, seed: int = 0) -> float:
+    """The bandwidth that `modality_gap` takes for the kernel "rbf" by default, the same for all prompts.
+
+    Args:
+        patches: (n, D) embedded tokens of the target task, float32.
+        epochs: as for the gap.
+        seed: as for the gap.
+    """
+    Y, generator = as_array(patches), np.random.default_rng(seed)
+    for _ in range(epochs):
+        generator.permutation(len(Y))  # the shuffles come first
+    return _median_distance(_Sample(Y[None, :1], Y), generator)
 
 
 class _Sample:
@@ -279,6 +293,12 @@ def _score(evidence: Evidence, kernel: Kernel) -> NDArray[np.float64]:
     return scores
 
 
+def _by_sketch(evidence: Evidence, kernel: Kernel) -> Callable[[Sketches], NDArray[np.float64]]:
+    from promptgraft.transferability.gap_sketch import gap_by_sketch  # which imports this file
+
+    return gap_by_sketch(evidence, kernel)
+
+
 def _estimator(name: str, kernel: Kernel, words: str) -> Estimator:
     return Estimator(
         name=name,
@@ -288,6 +308,7 @@ def _estimator(name: str, kernel: Kernel, words: str) -> Estimator:
         cost="5 epochs of n / P draws; M P n D multiplications",
         applies="prompts as wide as the embedded inputs, of at least two rows and no more than there are patches",
         score=lambda evidence: _score(evidence, kernel),
+        by_sketch=lambda evidence: _by_sketch(evidence, kernel),
     )
 
 

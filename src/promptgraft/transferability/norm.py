@@ -47,4 +47,5 @@ NORM = Estimator(
     cost="M P D",
     applies="every prompt",
     score=_score,
+    by_sketch=lambda evidence: lambda sketches: sketches["norm"],
 )

@@ -1,7 +1,8 @@
 """Rank a library's prompts for a task before any of them is tried."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,8 +12,10 @@ from promptgraft.library import PromptLibrary
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask
-from promptgraft.transferability.base import ESTIMATORS
+from promptgraft.transferability.base import ESTIMATORS, Estimator, Evidence
 from promptgraft.transferability.gather import gather_evidence
+from promptgraft.transferability.shortlist import BEST, Shortlist, make_shortlist
+from promptgraft.transferability.sketch_index import Segment, index_of, segments_of
 from promptgraft.transferability.track_record import TrackRecord, track_records
 
 
@@ -23,6 +26,7 @@ def rank(
     estimators: Sequence[str] = ("gap", "norm", "volume"),
     *,
     seed: int = 0,
+    shortlist: int | None = None,
 ) -> pd.DataFrame:
     """Score every prompt with every estimator.
 
@@ -37,6 +41,8 @@ def rank(
         task: the task that a prompt would serve, embedded already or not.
         estimators: names from `ESTIMATORS`.
         seed: seeds all random draws.
+        shortlist: read and score only so many prompts, those whose sketches score best by the first estimator. A
+            library keeps the sketches beside its prompts; what has none yet gets one first.
 
     Returns:
         One row per estimator and prompt, best first within an estimator, with the columns `prompt` (name),
@@ -47,29 +53,72 @@ def rank(
         to trust each estimator: its `TrackRecord` on the transfers that were measured with this library's prompts,
         None where there are none.
 
+        With a shortlist the scores are the same, of the prompts that were read; ranks are among these, and the first
+        estimator's seconds include the choice. `attrs["shortlist"]` says of how many prompts they are (`prompts`) and
+        how many of the 10 best by the first estimator to expect among the others (`misses`, an estimate, see
+        `Shortlist`). Measured transfers count, too, whose prompts were removed since.
+
     Raises:
-        InputError: there is no prompt, no such estimator, or no training input.
+        InputError: there is no prompt, no such estimator, no training input, or the first estimator cannot make a
+            shortlist.
     """
-    named = _named(library)
-    if not named:
-        raise InputError("there is no prompt to rank. Add some with `promptgraft library add`.")
     chosen = [ESTIMATORS[name] for name in estimators]
-    evidence = gather_evidence([prompt for _, prompt in named], backbone, task, seed=seed)
+    start, found = time.perf_counter(), None
+    if shortlist is None:
+        named = _named(library)
+        if not named:
+            raise InputError("there is no prompt to rank. Add some with `promptgraft library add`.")
+        evidence = gather_evidence([prompt for _, prompt in named], backbone, task, seed=seed)
+        start = time.perf_counter()
+    else:
+        target = gather_evidence([], backbone, task, seed=seed)
+        found, named = _few(library, chosen[0], target, shortlist)
+        evidence = replace(
+            gather_evidence([prompt for _, prompt in named], backbone, task, seed=seed),
+            embed_patches=lambda: target.patches,
+            tune_prompt=lambda: target.target_prompt,
+        )
     names = [name for name, _ in named]
     tables, notes = [], []
     for estimator in chosen:
-        start = time.perf_counter()
         table = pd.DataFrame({"prompt": names, "estimator": estimator.name, "score": estimator.score(evidence)})
         table["rank"] = table["score"].rank(ascending=False, method="min", na_option="bottom").astype(int)
-        table["seconds"] = time.perf_counter() - start
+        table["seconds"], start = time.perf_counter() - start, time.perf_counter()
         tables.append(table.sort_values("rank", kind="stable"))
         missing = table["prompt"][table["score"].isna()]
         if len(missing):
             notes.append(f"{estimator.name} has no score for {', '.join(missing)}: it applies to {estimator.applies}.")
     ranking = pd.concat(tables, ignore_index=True)
+    if found is not None:
+        misses = found.misses(tables[0].sort_index()["score"].to_numpy())
+        total = len(names) + len(found.others)
+        ranking.attrs["shortlist"] = {"prompts": total, "misses": misses}
+        notes.insert(0, _chosen(estimators, len(names), total, misses))
     ranking.attrs["notes"] = notes
-    ranking.attrs["evidence"] = _evidence(library, backbone, task, estimators)
+    ranking.attrs["evidence"] = _evidence(library, backbone, task, estimators, shortlist is not None)
     return ranking
+
+
+def _few(
+    library: PromptLibrary | Sequence[SoftPrompt], estimator: Estimator, target: Evidence, size: int
+) -> tuple[Shortlist, list[tuple[str, SoftPrompt]]]:
+    found = make_shortlist(_segments(library), estimator, target, size)
+    if isinstance(library, PromptLibrary):
+        return found, [(name, library[name]) for name in found.names]
+    prompts = [library[int(name)] for name in found.names]
+    return found, [(prompt.card.name, prompt) for prompt in prompts]
+
+
+def _segments(library: PromptLibrary | Sequence[SoftPrompt]) -> Iterator[Segment]:
+    yield from index_of(library)[0].segments if isinstance(library, PromptLibrary) else segments_of(library)
+
+
+def _chosen(estimators: Sequence[str], size: int, total: int, misses: float) -> str:
+    first, *others = estimators
+    expected = "fewer than 0.01" if misses < 0.01 else f"{misses:.2g}"
+    note = f"{first} chose {size} of {total} prompts by their sketches; of its {BEST} best {expected} are missed"
+    cure = " (a longer shortlist misses fewer)" if misses >= 0.1 else ""
+    return note + cure + (f". Ranks by {', '.join(others)} are among these {size}." if others else ".")
 
 
 def _evidence(
@@ -77,11 +126,12 @@ def _evidence(
     backbone: Backbone,
     task: Task | EmbeddedTask,
     estimators: Sequence[str],
+    large: bool,
 ) -> dict[str, TrackRecord | None]:
     measured = library.measured() if isinstance(library, PromptLibrary) else []
     if not isinstance(library, PromptLibrary) or not measured:
         return dict.fromkeys(estimators)
-    held = {entry.id for entry in library.find()}
+    held = {transfer.source_id for transfer in measured} if large else {entry.id for entry in library.find()}
     modality = (task.task if isinstance(task, EmbeddedTask) else task).modality
     known = [transfer for transfer in measured if transfer.source_id in held]
     return track_records(known, estimators, backbone.info.weights_sha256, modality)

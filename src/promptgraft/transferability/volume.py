@@ -44,4 +44,5 @@ VOLUME = Estimator(
     cost="M",
     applies="every prompt",
     score=_score,
+    by_sketch=lambda evidence: lambda sketches: sketches["examples"],
 )
