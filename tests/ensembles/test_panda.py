@@ -56,7 +56,10 @@ def test_the_teacher_is_the_nearest_source_and_the_student_starts_at_random(back
     assert torch.equal(module.prompt, random_prompt(backbone.info, 5, "shallow", 0))
     cosines = nearest.similarities(setting, [far.tensor, near.tensor])
     assert module.similarity == pytest.approx(cosines[1])
-    assert module.facts == {"similarities": {far.id: cosines[0], near.id: cosines[1]}}
+    assert module.facts == {
+        "similarities": {far.id: cosines[0], near.id: cosines[1]},
+        "weights": {far.id: 0.0, near.id: 1.0},
+    }
     features = torch.cat([backbone.run(tokens, near.tensor) for tokens in setting.train.batches()])
     torch.testing.assert_close(module.scale.double(), features.std(0, correction=0), rtol=1e-5, atol=0)
 

@@ -12,11 +12,11 @@ from promptgraft.study.spec import (
     MethodSpec,
     RecipeSpec,
     SearchSpec,
+    SomeSources,
     SourcesSpec,
     Span,
     StudySpec,
     TaskSpec,
-    TopSources,
     TunedSources,
 )
 
@@ -106,7 +106,7 @@ def test_a_study_is_read(study):
         (
             "layers: shallow",
             "sources: some",
-            "13: methods.1.sources: must be 'all' or a list or a mapping with `top` and `by`, got 'some'",
+            "13: methods.1.sources: must be 'all' or a list or a mapping, got 'some'",
         ),
         ("layers: shallow", "sources: [3]", "13: methods.1.sources.0: must be text, got 3; put it in quotes"),
         (
@@ -114,6 +114,17 @@ def test_a_study_is_read(study):
             "sources: {top: 1, bye: x}",
             "13: methods.1.sources.bye: there is no such key. Did you mean 'by'?",
         ),
+        (
+            "layers: shallow",
+            "sources: {modality: sound}",
+            "13: methods.1.sources.modality: must be 'vision' or 'text', got 'sound'",
+        ),
+        (
+            "layers: shallow",
+            "sources: {top: 1}",
+            "13: methods.1.sources: `top` and `by` belong together: the best sources, by an estimator",
+        ),
+        ("layers: shallow", "sources: {}", "13: methods.1.sources: name a `modality`, or `top` and `by`"),
         (
             "layers: shallow",
             "recipe: {epoch: 3}",
@@ -196,7 +207,7 @@ def test_files_that_are_no_study_are_refused(tmp_path):
     assert f"{path}:2: this is not UTF-8" in refusal(path)
     path.write_bytes("study: a".encode("utf-16"))
     assert f"{path}:1: this is not UTF-8" in refusal(path)
-    assert "larger than 1000000 bytes" in refusal(path, "#" * 1_000_001)
+    assert "larger than the 1000000 bytes" in refusal(path, "#" * 1_000_001)
     assert f"{path}:1: the file is empty" in refusal(path, "")
     assert f"{path}:1: a study is a mapping" in refusal(path, "- a")
     assert f"{path}:2: a study is a mapping" in refusal(path, "\nhello")
@@ -243,7 +254,10 @@ METHODS = st.builds(
     method=st.sampled_from(["linear", "vpt", "spt", "initial", "frozen", "projection"]),
     layers=st.sampled_from(["shallow", "deep"]),
     prompt_length=st.integers(1, 99),
-    sources=st.just("all") | st.lists(NAMES, max_size=3).map(tuple) | st.just(TopSources(top=2, by="norm")),
+    sources=st.just("all")
+    | st.lists(NAMES, max_size=3).map(tuple)
+    | st.just(SomeSources(top=2, by="norm"))
+    | st.just(SomeSources(modality="text")),
     recipe=st.none() | RECIPES,
     search=st.booleans(),
     label=LABELS,

@@ -44,11 +44,15 @@ def test_every_ready_study_reads_and_says_what_it_is(name, size, tmp_path):
     assert "Costs" in comment
     if size != "paper":  # packs only: no hub, no files
         from promptgraft.packs.manifest import find_pack
+        from promptgraft.tasks.facts import FACTS
         from promptgraft.tasks.packed import BUILTIN
 
         for backbone in spec.backbones:
             find_pack(backbone.name.removeprefix("packs/"))
-        assert all(target.task.removeprefix("builtin/") in BUILTIN for target in spec.targets)
+        assert all(
+            target.task.removeprefix("builtin/") in BUILTIN or target.task.removeprefix("facts/") in FACTS
+            for target in spec.targets
+        )
 
 
 def test_the_study_in_the_readme_is_the_ready_one_and_is_done(tmp_path):

@@ -8,11 +8,11 @@ from promptgraft.study.spec import (
     MethodSpec,
     RecipeSpec,
     SearchSpec,
+    SomeSources,
     SourcesSpec,
     Span,
     StudySpec,
     TaskSpec,
-    TopSources,
     TunedSources,
 )
 from promptgraft.tuning.recipes import RECIPES
@@ -72,7 +72,7 @@ def test_python_and_yaml_say_the_same() -> None:
             MethodSpec(method="linear"),
             MethodSpec(method="vpt", layers="shallow", prompt_length=5, recipe=RecipeSpec(name="paper"), search=False),
             MethodSpec(method="projection", sources=("a", "b")),
-            MethodSpec(method="projection", sources=TopSources(top=2, by="gap"), label="best two"),
+            MethodSpec(method="projection", sources=SomeSources(top=2, by="gap"), label="best two"),
         ),
         sources=SourcesSpec(library="starter", prompts=("a", "b"), tune=(tuned,), same_task=True),
         estimators=("gap",),

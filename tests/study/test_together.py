@@ -1,5 +1,6 @@
 """Methods that take several sources, in a study."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from promptgraft.errors import InputError
 from promptgraft.library import PromptLibrary
 from promptgraft.prompt import SoftPrompt
+from promptgraft.study import estimate
 from promptgraft.study.drive import run_study
 from promptgraft.study.engines.base import Resources
 from promptgraft.study.engines.inline import InlineEngine
+from promptgraft.study.estimate import Estimator
 from promptgraft.study.evidence import give_evidence
 from promptgraft.study.plan import Plan, plan_study
 from promptgraft.study.spec import StudySpec
@@ -60,6 +63,76 @@ def test_named_ones(tiny_study: MakeSpec, prompts: Path) -> None:
         plan_study(tiny_study(sources={"library": str(prompts)}, methods=[chosen | {"sources": ["d", "a"]}]))
 
 
+@pytest.fixture
+def mixed(tiny_vit_folder: Path, tiny_bert_folder: Path, image_folder: Path, texts_csv: Path) -> dict[str, Any]:
+    """Sources that the study tunes: three of images, one of them of the target's own task, and one of texts."""
+    sizes = {"n_train": 8, "n_val": 4, "n_test": 4}
+    dark = [{"task": str(folder), "label": folder.name} | sizes for folder in _others(image_folder, texts_csv.parent)]
+    own = {"task": str(image_folder), "label": "own"} | sizes
+    common = {"prompt_length": 3, "recipe": {"epochs": 1}}
+    return {
+        "tune": [
+            {"backbone": f"dir:{tiny_vit_folder}", "tasks": [*dark, own]} | common,
+            {"backbone": f"dir:{tiny_bert_folder}", "tasks": [{"task": str(texts_csv), "label": "words"}]} | common,
+        ]
+    }
+
+
+def _others(folder: Path, place: Path) -> list[Path]:
+    """Two further folders of images, each without another file."""
+    made = []
+    for name in ("first", "second"):
+        made.append(Path(shutil.copytree(folder, place / name)))
+        sorted(made[-1].rglob("*.png"))[len(made)].unlink()
+    return made
+
+
+def test_those_of_a_modality_but_for_the_targets_own(tiny_study: MakeSpec, mixed: dict[str, Any]) -> None:
+    methods = [
+        {"method": "average", "sources": {"modality": "vision"}, "label": "seen"},
+        {"method": "average", "label": "both"},
+        {"method": "initial", "sources": {"modality": "vision"}},
+        {"method": "concatenation", "sources": {"modality": "text"}},
+    ]
+    plan = plan_study(tiny_study(sources=mixed, methods=methods, seeds=[0]))
+    taken = [(trial.labels["method"], trial.labels["source"], trial.places["sources"]) for trial in trains(plan)]
+    seen = ["vision/first", "vision/second"]
+    assert taken == [
+        ("seen", "all of vision", seen),
+        ("both", "all", [*seen, "text/words"]),
+        *(("initial", name, [name]) for name in seen),
+    ]
+    assert [trial.places.get("projected") for trial in trains(plan)] == [0, 1, None, None]
+    assert "vision/own for photos: it was tuned on this task; `same_task: true` takes it" in plan.left_out
+    assert "concatenation for photos: it takes two source prompts or more, got 1" in plan.left_out
+
+
+def test_the_best_of_a_modality(tiny_study: MakeSpec, mixed: dict[str, Any]) -> None:
+    best = {"top": 2, "by": "norm", "modality": "vision"}
+    methods = [{"method": "average", "sources": best}, {"method": "initial", "sources": best}]
+    plan = plan_study(tiny_study(sources=mixed, methods=methods, estimators=["norm"], seeds=[0]))
+    assert [trial.labels["source"] for trial in trains(plan)] == [
+        "top 2 of vision by norm",
+        "#1 of vision by norm",
+        "#2 of vision by norm",
+    ]
+    assert {trial.identity["choice"]["places"][-1] for trial in trains(plan)} == {1}  # of three, one of them of texts
+
+
+def test_evidence_and_projections_are_costed(
+    tiny_study: MakeSpec, mixed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_measure", lambda *_: estimate._Probe(1.0, 3.0, 100.0, 10.0))
+    monkeypatch.setattr(Estimator, "_head_seconds", lambda *_: 0.0)
+    methods = [{"method": "hgprompt", "sources": {"modality": "vision"}, "label": "seen"}, "hgprompt"]
+    spec = tiny_study(sources=mixed, methods=methods, seeds=[0])
+    found = {
+        cost.what: cost.seconds for cost in Estimator(1, "cpu").costs(plan_study(spec), {}) if cost.kind == "train"
+    }
+    look, epochs = 16 + 8 + 16, 2 * (3 * 16 + 8)
+    assert found == {"seen": look + epochs + 2 * 3 * 16, "hgprompt": look + 2 * epochs + 3 * 3 * 16}
+
+
 def test_the_best_of_a_ranking(tiny_study: MakeSpec, prompts: Path) -> None:
     chosen = {"method": "average", "sources": {"top": 2, "by": "norm"}}
     spec = tiny_study(sources={"library": str(prompts)}, methods=[chosen], estimators=["gap", "norm"], seeds=[0])
@@ -103,8 +176,10 @@ def test_they_run_and_are_no_evidence(tiny_study: MakeSpec, prompts: Path, tmp_p
     weighed = records["hgprompt", "all"].result or {}
     assert weighed["sources"] == ["a", "b", "c"]
     assert np.sum(weighed["weights"]) == pytest.approx(1)
+    assert np.shape(weighed["gradient_cosines"]) == (3, 3)
     attended = records["attempt", "all"].result or {}
-    assert "weights" not in attended
+    assert 0 < np.sum(attended["weights"]) < 1  # the rest is the new prompt's
+    assert "gradient_cosines" not in average
     rows = {(row["method"], row["source"]) for row in summarize(store)["rows"]}
     assert {("average", "top 2 by norm"), ("hgprompt", "all"), ("attempt", "all")} <= rows
     given = give_evidence(store, PromptLibrary(tmp_path / "library"))

@@ -45,7 +45,8 @@ def test_settings_depend_on_the_seed_and_on_what_was_found() -> None:
     assert [result["setting"]["lr"] for result in search(STARTUP + 1, seed=1)] != settings
     results = search(STARTUP)
     turned = [result | {"value": 1 - result["value"]} for result in results]
-    assert Chain(identity(STARTUP), turned).setting != Chain(identity(STARTUP), results).setting
+    pairs = [[Chain(identity(STARTUP, seed=seed), found).setting for found in (turned, results)] for seed in range(5)]
+    assert any(ours != theirs for ours, theirs in pairs)  # some draws are from the prior, whatever was found
 
 
 def test_the_order_in_which_fields_are_written_does_not_matter() -> None:

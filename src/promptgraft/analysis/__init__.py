@@ -1,4 +1,4 @@
-"""How a prompt relates to the tokens that it stands among."""
+"""How a prompt relates to the tokens that it stands among, and what source prompts make of a target."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from promptgraft.analysis.cka import prompt_cka as prompt_cka
     from promptgraft.analysis.nmi import normalized_mutual_information as normalized_mutual_information
     from promptgraft.analysis.sample import TokenSample as TokenSample
+    from promptgraft.analysis.sources import SourceWatch as SourceWatch
     from promptgraft.analysis.watch import PromptWatch as PromptWatch
 
 _HOMES = {
     "PromptWatch": "watch",
+    "SourceWatch": "sources",
     "TokenSample": "sample",
     "linear_cka": "cka",
     "normalized_mutual_information": "nmi",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.ensembles.aligned import aligned_alike
 from promptgraft.initialization.random import own_stream, random_prompt
+from promptgraft.tasks.embedded import EmbeddedSplit
 from promptgraft.transfer.sources import fits_shallow
 from promptgraft.tuning.edit import Edit
 from promptgraft.tuning.method import Method, Setting
@@ -70,6 +71,13 @@ class AttentionMixture(Edit):
         prompts = torch.cat([self.sources, self.target])
         mixed = torch.einsum("bm,mpd->bpd", self.attention(tokens), prompts)
         return (self.target + mixed)[:, None]
+
+    def source_weights(self, inputs: EmbeddedSplit) -> list[float]:
+        """Mean attention to each of the M sources; what is missing to 1 is the target prompt's."""
+        with torch.no_grad():
+            attended = torch.cat([self.attention(tokens).double() for tokens in inputs.batches()])
+        mean: list[float] = attended.mean(0)[:-1].tolist()
+        return mean
 
     def features(self, backbone: Backbone, tokens: Tokens) -> Tensor:
         """Features (B, dim) of the backbone, which stays as it is, under each input's own prompt."""

@@ -11,7 +11,8 @@ What the paper leaves open, and what is done here:
   paper says 2,000 of tasks that have 1,000).
 - Covariance: shrunk by Ledoit and Wolf. The plain H-score of 768 features says the same of any labels up to 769
   examples.
-- Simplex, start, step and end of the search for α: see `ensemble_weights`. λ = 1.
+- Simplex, start, step and end of the search for α: see `ensemble_weights`. λ is the recipe's `alignment`, 1 unless
+  another is asked for.
 - Eq. 4 fuses features; what is deployed is the prompt of eq. 2, P_T = Σ α_i P_i, which is then tuned.
 """
 
@@ -26,7 +27,7 @@ from promptgraft.ensembles.aligned import aligned_alike
 from promptgraft.ensembles.probe import probe
 from promptgraft.errors import InputError, TrainingError
 from promptgraft.tasks.embedded import EmbeddedSplit, at_most
-from promptgraft.transfer.ensemble import ensemble_weights
+from promptgraft.transfer.ensemble import ensemble_weights, gradient_cosines
 from promptgraft.transfer.sources import fits_shallow
 from promptgraft.tuning.head import class_weights
 from promptgraft.tuning.method import Method, Setting
@@ -71,19 +72,20 @@ def _build(setting: Setting) -> PromptModule:
     backbone, recipe = setting.backbone, setting.recipe
     some = at_most(setting.train, LIMIT, seed=setting.seed)
     probes = [probe(replace(setting, train=some), prompt[None]) for prompt in prompts]
-    gradients = [
-        loss_gradient(backbone, some, prompt[None], each.head, recipe)
-        for prompt, each in zip(prompts, probes, strict=True)
-    ]
+    gradients = torch.stack(
+        [
+            loss_gradient(backbone, some, prompt[None], each.head, recipe)
+            for prompt, each in zip(prompts, probes, strict=True)
+        ]
+    )
+    features = torch.stack([each.features for each in probes])
     try:
-        alpha = ensemble_weights(
-            torch.stack([each.features for each in probes]), some.labels, torch.stack(gradients), seed=setting.seed
-        )
+        alpha = ensemble_weights(features, some.labels, gradients, lam=recipe.alignment, seed=setting.seed)
     except InputError as error:
         raise TrainingError(f"hgprompt: {error}") from error
     weights = {source.id: float(weight) for source, weight in zip(setting.sources, alpha, strict=True)}
     start = torch.einsum("m,mpd->pd", torch.from_numpy(alpha), prompts.double())[None].float()
-    return LearnedPrompt(start, {"weights": weights})
+    return LearnedPrompt(start, {"weights": weights, "gradient_cosines": gradient_cosines(gradients).tolist()})
 
 
 hgprompt = Method(

@@ -32,6 +32,18 @@ def similarities(setting: Setting, prompts: Sequence[Tensor]) -> NDArray[np.floa
     return mean_cosine([prompt[0] for prompt in prompts], target_rows(setting)[0])
 
 
+def chosen_one(setting: Setting, near: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+    """What a card keeps of the choice of the nearest source: all similarities, and the weights 1 and 0.
+
+    Args:
+        setting: with the M sources.
+        near: their similarities (M,); of equals the first is chosen.
+    """
+    names = [source.id for source in setting.sources]
+    weights = {name: float(place == near.argmax()) for place, name in enumerate(names)}
+    return {"weights": weights, "similarities": dict(zip(names, near.tolist(), strict=True))}
+
+
 def target_rows(setting: Setting) -> Tensor:
     """The target's own prompt (1, 20, D), as `transferability.target.target_prompt` tunes it for estimators."""
     recipe = resolve_recipe("short", method="vpt", epochs=target.EPOCHS)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.ensembles.aligned import aligned
-from promptgraft.ensembles.nearest import similarities
+from promptgraft.ensembles.nearest import chosen_one, similarities
 from promptgraft.initialization.random import random_prompt
 from promptgraft.transfer.sources import fits_shallow
 from promptgraft.tuning.features import frozen_features
@@ -68,9 +68,8 @@ def _build(setting: Setting) -> PromptModule:
     teacher = prompts[nearest]
     features = frozen_features(setting.backbone, setting.train, FrozenPrompt(teacher).to(setting.backbone.device))
     start = random_prompt(setting.backbone.info, teacher.shape[1], "shallow", setting.seed)
-    names = [source.id for source in setting.sources]
-    facts = {"similarities": dict(zip(names, near.tolist(), strict=True))}
-    return DistilledPrompt(start, teacher, standardization(features)[1], float(near[nearest]), facts)
+    scale = standardization(features)[1]
+    return DistilledPrompt(start, teacher, scale, float(near[nearest]), chosen_one(setting, near))
 
 
 panda = Method(

@@ -1,7 +1,7 @@
 """SPoT's retrieval: of several sources the one nearest to the target starts its prompt (Vu et al. 2022)."""
 
 from promptgraft.ensembles.aligned import aligned
-from promptgraft.ensembles.nearest import similarities
+from promptgraft.ensembles.nearest import chosen_one, similarities
 from promptgraft.transfer.sources import fits_shallow
 from promptgraft.tuning.method import Method, Setting
 from promptgraft.tuning.prompted import LearnedPrompt, PromptModule
@@ -14,8 +14,7 @@ def _build(setting: Setting) -> PromptModule:
     """
     prompts = aligned(setting, "spot")
     near = similarities(setting, prompts)
-    names = [source.id for source in setting.sources]
-    return LearnedPrompt(prompts[int(near.argmax())], {"similarities": dict(zip(names, near.tolist(), strict=True))})
+    return LearnedPrompt(prompts[int(near.argmax())], chosen_one(setting, near))
 
 
 spot = Method(

@@ -43,7 +43,7 @@ def _view(analysis: Mapping[str, Any]) -> dict[str, Any]:
         "cka_figure": figures.similarities(cka),
         "cka_rows": [[significant(value) for value in row] for row in cka],
         "own_layer": figures.own_layer(cka),
-        "provenance": _provenance(analysis),
+        "provenance": provenance(analysis),
     }
 
 
@@ -71,7 +71,8 @@ def _span(epochs: list[int]) -> str:
     return ", ".join(map(str, epochs))
 
 
-def _provenance(analysis: Mapping[str, Any]) -> list[tuple[str, str]]:
+def provenance(analysis: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What made an analysis, as names and values."""
     adapted = analysis["adapted"]
     training = adapted["training"]
     facts = {

@@ -1,7 +1,7 @@
-"""The heat map of a study's report, as SVG: sources x targets, above other methods on the same targets."""
+"""Heat maps, as SVG: gains of sources x targets above other methods on the same targets, and plain ones."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -16,7 +16,7 @@ _FAINTEST, _STRONGEST = 0.04, 0.55  # opacities of a cell; ink stays readable on
 
 
 class Heat(NamedTuple):
-    """A cell. value: relative gain. says: what is shown under the pointer."""
+    """A cell. value: such as a relative gain; below zero it has another colour. says: shown under the pointer."""
 
     value: float
     says: str
@@ -36,27 +36,63 @@ def heatmap(cells: Cells, controls: Cells, *, label: str) -> Markup:
     sources, targets = (_sorted(cells, side) for side in (0, 1))
     below = list(dict.fromkeys(name for name, _ in controls))
     largest = max((abs(cell.value) for cell in (*cells.values(), *controls.values())), default=0.0)
-    margin = LETTER_WIDTH * max(map(cell_len, map(shorten, [*sources, *below, "mean"])), default=0) + 12
-    slant = math.ceil(0.71 * LETTER_WIDTH * max(map(cell_len, map(shorten, targets)), default=0)) + 24
-
-    parts: list[Markup] = []
-    for column, name in enumerate([*targets, "mean"]):
-        place = f"translate({column * _WIDTH + _WIDTH / 2 + 3} -8) rotate(-45)"
-        parts.append(element("text", shorten(name), element("title", name), transform=place))
+    parts = _heads([*targets, "mean"])
     y = 0.0
     for source in sources:
         parts += _row(source, cells, targets, y, largest)
         y += _HEIGHT
     means = [_mean(cell.value for (_, name), cell in cells.items() if name == target) for target in targets]
     parts.append(_name("mean", y + _GAP / 2))
-    parts += [_number(value, column, y + _GAP / 2) for column, value in enumerate(means)]
-    parts.append(_number(_mean(value for value in means if value is not None), len(targets), y + _GAP / 2))
+    parts += [_number(wording.points(value), column, y + _GAP / 2) for column, value in enumerate(means)]
+    overall = _mean(value for value in means if value is not None)
+    parts.append(_number(wording.points(overall), len(targets), y + _GAP / 2))
     y += _HEIGHT + _GAP
     for name in below:
         parts += _row(name, controls, targets, y, largest)
         y += _HEIGHT
 
-    width, height = margin + (len(targets) + 1) * _WIDTH + slant // 2, math.ceil(slant + y + 4)
+    names, told = [*sources, *below, "mean"], f"Heat map of {len(sources)} sources on {len(targets)} targets: {label}."
+    return _framed(parts, names, [*targets, "mean"], y, told)
+
+
+def matrix(
+    rows: Sequence[str], columns: Sequence[str], cells: Cells, *, write: Callable[[float], str], label: str
+) -> Markup:
+    """Values of at most 1 by row and column, in the order given; colour is the value, so that maps can be compared.
+
+    Args:
+        rows: names, downwards.
+        columns: names, to the right.
+        cells: of each (row, column) that there is.
+        write: how a value is written.
+        label: what the map shows, read aloud.
+    """
+    parts = _heads(columns)
+    for place, row in enumerate(rows):
+        y = float(place * _HEIGHT)
+        drawn = (_cell(cells.get((row, name)), column, y, 1.0, write) for column, name in enumerate(columns))
+        parts += [_name(row, y), *drawn]
+    return _framed(parts, rows, columns, len(rows) * _HEIGHT, label)
+
+
+def _heads(columns: Sequence[str]) -> list[Markup]:
+    """Slanted names above the columns."""
+    return [
+        element(
+            "text",
+            shorten(name),
+            element("title", name),
+            transform=f"translate({column * _WIDTH + _WIDTH / 2 + 3} -8) rotate(-45)",
+        )
+        for column, name in enumerate(columns)
+    ]
+
+
+def _framed(parts: Sequence[Markup], rows: Iterable[str], columns: Sequence[str], bottom: float, label: str) -> Markup:
+    """The drawing, with room for the names left of and above its cells."""
+    margin = LETTER_WIDTH * max(map(cell_len, map(shorten, rows)), default=0) + 12
+    slant = math.ceil(0.71 * LETTER_WIDTH * max(map(cell_len, map(shorten, columns)), default=0)) + 24
+    width, height = margin + len(columns) * _WIDTH + slant // 2, math.ceil(slant + bottom + 4)
     return element(
         "svg",
         element("g", *parts, transform=f"translate({margin} {slant})"),
@@ -65,7 +101,7 @@ def heatmap(cells: Cells, controls: Cells, *, label: str) -> Markup:
         viewBox=f"0 0 {width} {height}",
         class_="heat",
         role="img",
-        aria_label=f"Heat map of {len(sources)} sources on {len(targets)} targets: {label}.",
+        aria_label=label,
     )
 
 
@@ -73,10 +109,12 @@ def _row(name: str, cells: Cells, targets: list[str], y: float, largest: float) 
     found = [cells.get((name, target)) for target in targets]
     drawn = [_cell(cell, column, y, largest) for column, cell in enumerate(found)]
     average = _mean(cell.value for cell in found if cell is not None)
-    return [_name(name, y), *drawn, _number(average, len(targets), y)]
+    return [_name(name, y), *drawn, _number(wording.points(average), len(targets), y)]
 
 
-def _cell(cell: Heat | None, column: int, y: float, largest: float) -> Markup:
+def _cell(
+    cell: Heat | None, column: int, y: float, largest: float, write: Callable[[float], str] = wording.points
+) -> Markup:
     box = {"x": column * _WIDTH, "y": y, "width": _WIDTH - 2, "height": _HEIGHT - 2, "rx": 3}
     if cell is None:
         return element("rect", class_="ground", **box)
@@ -84,12 +122,12 @@ def _cell(cell: Heat | None, column: int, y: float, largest: float) -> Markup:
     opacity = round(_FAINTEST + (_STRONGEST - _FAINTEST) * share, 3)
     css = "gain" if cell.value >= 0 else "loss"
     drawn = element("rect", element("title", cell.says), class_=css, fill_opacity=opacity, **box)
-    return drawn + _number(cell.value, column, y, class_="count")
+    return drawn + _number(write(cell.value), column, y, class_="count")
 
 
-def _number(value: float | None, column: int, y: float, **css: str) -> Markup:
+def _number(text: str, column: int, y: float, **css: str) -> Markup:
     place = {"x": column * _WIDTH + (_WIDTH - 2) / 2, "y": y + _HEIGHT / 2 + 4}
-    return element("text", wording.points(value), text_anchor="middle", **place, **css)
+    return element("text", text, text_anchor="middle", **place, **css)
 
 
 def _name(name: str, y: float) -> Markup:

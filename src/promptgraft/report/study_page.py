@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from promptgraft.report import study_panels as panels
 from promptgraft.report import wording
 from promptgraft.report.standalone import standalone
 from promptgraft.report.study_agreement import beaten
+from promptgraft.report.study_facts import facts_panels
 from promptgraft.report.study_grid import Grid, averages, distinct, grids, listed, marked
 from promptgraft.report.study_source_tables import tuned_table
-from promptgraft.report.study_sources import source_panels
+from promptgraft.report.study_sources import alone, source_panels
 from promptgraft.report.study_tables import STARS, latex, markdown
 from promptgraft.report.study_verdict import leader, verdict
+from promptgraft.report.study_weights import together_panels
 from promptgraft.report.templating import render
 
 _ROWS = 1000  # of the long table; `study report --json` has them all
@@ -52,16 +54,26 @@ def write_study_report(study: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _heat_maps(study: Mapping[str, Any]) -> dict[str, Markup]:
-    """File name -> each method with sources against each without; numbered where names are alike."""
+    """File name -> each method with sources against each without, weights and gradients of several sources."""
     found: dict[str, Markup] = {}
+    for title, figure in _titled(study):
+        name = _plain(title)
+        while f"{name}.svg" in found:  # names may be alike
+            name += "-again"
+        found[f"{name}.svg"] = figure
+    return found
+
+
+def _titled(study: Mapping[str, Any]) -> Iterator[tuple[str, Markup]]:
     for backbone, group in source_panels(study).items():
         for panel in group:
             for map_ in () if panel.get("same_source") else panel["maps"]:
-                name = _plain(f"{map_['method']} against {panel['against']} on {backbone}")
-                while f"{name}.svg" in found:
-                    name += "-again"
-                found[f"{name}.svg"] = map_["figure"]
-    return found
+                yield f"{map_['method']} against {panel['against']} on {backbone}", map_["figure"]
+    for backbone, together in together_panels(study).items():
+        for map_ in together["maps"]:
+            yield f"weights by {map_['method']} on {backbone}", map_["figure"]
+        for map_ in together["gradients"]:
+            yield f"gradients on {map_['target']} by {map_['method']} on {backbone}", map_["figure"]
 
 
 def _plain(name: str) -> str:
@@ -74,9 +86,9 @@ def render_study(study: Mapping[str, Any]) -> str:
 
     Args:
         study: a dict as JSON has it: `name`, `description`, `folder`, `spec`, `baseline`, `counts` of trials by kind
-            and state, and the lists `rows`, `averages`, `comparisons`, `gains`, `tuned`, `trials`, `estimates`,
-            `agreement`, `estimators` and `cost`. Accuracies are in [0, 1], times in seconds, memory in bytes; any list
-            may be empty and any number None.
+            and state, and the lists `rows`, `averages`, `comparisons`, `gains`, `tuned`, `weights`, `facts`, `trials`,
+            `estimates`, `agreement`, `estimators` and `cost`. Accuracies are in [0, 1], times in seconds, memory in
+            bytes; any list may be empty and any number None.
     """
     return render("study.html.j2", _view(study))
 
@@ -105,8 +117,10 @@ def _view(study: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_rows": len(rows) - len(shown),
         "tuned": tuned_table(study),
         "sources": source_panels(study),
+        "together": together_panels(study),
         "estimated": panels.estimator_panels(study),
         "beaten": beaten(study),
+        "told": facts_panels(study),
         "curves": panels.learning_curves(study),
         "cost": _cost(study),
         "trials": [_trial(trial) for trial in ordered[:_TRIALS]],
@@ -199,7 +213,7 @@ def _main_table(grid: Grid, study: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "averages": averages(study, grid.backbone),
         "sourced": any(row.get("source") for row in averages(study, grid.backbone)),
-        "picked": any(row.get("source") for row in grid.cells.values()),
+        "picked": any(map(alone, grid.cells.values())),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from promptgraft.report import wording
 from promptgraft.report.study_agreement import rankings
 from promptgraft.report.study_grid import Row, distinct, grouped, listed, mean
-from promptgraft.report.study_sources import comparisons, correlation_of, relative
+from promptgraft.report.study_sources import alone, comparisons, correlation_of, relative
 from promptgraft.report.study_table import Cell, Table, marked_cells
 
 NOTHING, WORSE = "not for certain", "worse"
@@ -44,8 +44,8 @@ def tuned_table(study: Mapping[str, Any]) -> Table | None:
 def source_tables(study: Mapping[str, Any], backbone: str) -> Iterator[Table]:
     """What each source reached, what that is worth against other methods, and on which targets."""
     rows = [row for row in listed(study, "rows") if str(row["backbone"]) == backbone]
-    plain = {(str(r["method"]), str(r["target"])): wording.finite(r.get("mean")) for r in rows if not r.get("source")}
-    for (method,), own in grouped([row for row in rows if row.get("source")], "method").items():
+    plain = {(str(r["method"]), str(r["target"])): wording.finite(r.get("mean")) for r in rows if not alone(r)}
+    for (method,), own in grouped([row for row in rows if alone(row)], "method").items():
         yield _reached(backbone, method, own, plain)
     compared = [row for row in comparisons(study) if str(row["backbone"]) == backbone and row.get("sourced")]
     if compared:

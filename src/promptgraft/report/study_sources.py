@@ -29,11 +29,16 @@ def source_panels(study: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     order = {name: place for place, name in enumerate(distinct(listed(study, "rows"), "method"))}
     for panels in found.values():
         panels.sort(key=lambda panel: (panel["same_source"], order.get(panel["against"], len(order))))
-    rows = [row for row in listed(study, "rows") if row.get("source") and wording.finite(row.get("mean")) is not None]
+    rows = [row for row in listed(study, "rows") if alone(row) and wording.finite(row.get("mean")) is not None]
     for (backbone,), here in grouped(rows, "backbone").items():
         if backbone not in found:
             found[backbone] = [{"against": OTHER_SOURCES, "lines": [], "maps": _own_maps(here)}]
     return found
+
+
+def alone(row: Row) -> bool:
+    """Whether a row is of one source, not of several together, nor of none."""
+    return bool(row.get("source")) and not row.get("together")
 
 
 def comparisons(study: Mapping[str, Any]) -> list[Row]:

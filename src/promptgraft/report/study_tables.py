@@ -6,9 +6,12 @@ from typing import Any
 
 from promptgraft.report import wording
 from promptgraft.report.study_agreement import beaten, feet, repeated
+from promptgraft.report.study_facts import facts_tables
 from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids
 from promptgraft.report.study_source_tables import ranking_tables, source_tables, tuned_table
+from promptgraft.report.study_sources import alone
 from promptgraft.report.study_table import Cell, Table, marked_cells
+from promptgraft.report.study_weights import together_tables
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -67,6 +70,8 @@ def _tables(study: Mapping[str, Any]) -> Iterator[Table]:
         if rows := averages(study, grid.backbone):
             yield _averages(grid.backbone, rows, study)
         yield from source_tables(study, grid.backbone)
+        yield from together_tables(study, grid.backbone)
+    yield from facts_tables(study)
     for agreement in agreements(study):
         yield _agreement(agreement, study)
     yield from ranking_tables(study)
@@ -90,7 +95,7 @@ def _accuracy(grid: Grid, study: Mapping[str, Any]) -> Table:
     note = "Test accuracy in %, mean and standard deviation over seeds; the best mean in bold."
     if any(row.get("stars") for row in grid.cells.values()):
         note += f" Stars: the difference from {study.get('baseline')} in a paired t-test over seeds ({STARS})."
-    if any(row.get("source") for row in grid.cells.values()):
+    if any(map(alone, grid.cells.values())):
         note += " Methods that take a source prompt stand with the one that is best on the validation split."
     title = f"{study.get('name')}: accuracy on {grid.backbone}"
     return Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])

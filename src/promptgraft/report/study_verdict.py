@@ -6,14 +6,15 @@ from typing import Any
 
 from promptgraft.report import wording
 from promptgraft.report.study_agreement import beaten
+from promptgraft.report.study_facts import facts_verdict
 from promptgraft.report.study_grid import Grid, agreements, grids, mean
 
 LEVEL = 0.05  # of the tests
 
 
 def verdict(study: Mapping[str, Any]) -> str:
-    """One sentence on the methods, and one on the estimators where a study has some."""
-    sentences = [sentence for sentence in (_methods(study), _estimators(study)) if sentence]
+    """One sentence on the methods, one on the estimators where a study has some, one on each set of facts."""
+    sentences = [sentence for sentence in (_methods(study), _estimators(study), facts_verdict(study)) if sentence]
     return " ".join(sentences) or _nothing(study)
 
 

@@ -27,9 +27,14 @@ _FEWEST_DOTS = 5  # targets below which a correlation says nothing
 
 @dataclass(frozen=True)
 class _Method:
-    """A method on one backbone. cells: accuracy by seed, by target and source (None for a method without)."""
+    """A method on one backbone.
+
+    together: whether it takes several sources at once. cells: accuracy by seed, by target and source (None for a
+    method without, and for one that takes them together).
+    """
 
     name: str
+    together: bool
     cells: Mapping[tuple[str, str | None], Mapping[int, float]]
 
     @property
@@ -40,28 +45,37 @@ class _Method:
 def comparisons(rows: Sequence[_Row], trials: Sequence[_Row]) -> list[dict[str, Any]]:
     """Every method against every other, where the study has a method with sources.
 
-    A method without sources stands for itself; where both take sources, each source is compared with the same one.
+    A method without sources stands for itself, as does one that takes several together; where both take sources, each
+    source is compared with the same one.
 
     Args:
         rows: the `rows` of a summary.
         trials: its `trials`.
 
     Returns:
-        rows `backbone`, `method`, `against` (B), `sourced` (whether the method takes sources), `same_source` (whether
-        B takes them too); `cells` of `target`, `source`, `accuracy` and `reference` over the seeds that both have, and
-        `value` = (accuracy - reference) / reference; `pairs`, of which `above` are better than B, as `share` with a
-        95 % bootstrap interval `low`, `high` over targets and sources; `gain`, the mean over targets of the mean over
-        sources, and `p` of the one-sided sign-flip test over targets of "no better than B". Interval and p are None
-        below three targets, the interval also where every draw gives the same share.
+        rows `backbone`, `method`, `against` (B), `sourced` (whether the method takes sources one by one), `together`
+        (whether it takes several at once), `same_source` (whether B takes them one by one too); `cells` of `target`,
+        `source`, `accuracy` and `reference` over the seeds that both have, and `value` = (accuracy - reference) /
+        reference; `pairs`, of which `above` are better than B, as `share` with a 95 % bootstrap interval `low`, `high`
+        over targets and sources; `gain`, the mean over targets of the mean over sources, and `p` of the one-sided
+        sign-flip test over targets of "no better than B". Interval and p are None below three targets, the interval
+        also where every draw gives the same share.
     """
     measured = {trial["key"]: trial for trial in trials if trial["test_accuracy"] is not None}
     found = []
     for backbone, here in grouped(rows, lambda row: row["backbone"]).items():
         methods = [
-            _Method(name, {(row["target"], row["source"]): _by_seed(row, measured) for row in own})
+            _Method(
+                name,
+                any(row.get("together") for row in own),
+                {
+                    (row["target"], None if row.get("together") else row["source"]): _by_seed(row, measured)
+                    for row in own
+                },
+            )
             for name, own in grouped(here, lambda row: row["method"]).items()
         ]
-        if not any(method.sourced for method in methods):
+        if not any(method.sourced or method.together for method in methods):
             continue
         for ours in methods:
             for theirs in methods:
@@ -70,7 +84,7 @@ def comparisons(rows: Sequence[_Row], trials: Sequence[_Row]) -> list[dict[str, 
                 cells = _cells(ours, theirs)
                 if cells:
                     row = {"backbone": backbone, "method": ours.name, "against": theirs.name}
-                    row |= {"sourced": ours.sourced, "same_source": theirs.sourced}
+                    row |= {"sourced": ours.sourced, "together": ours.together, "same_source": theirs.sourced}
                     found.append(row | _told(cells) | {"cells": cells})
     return found
 

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from promptgraft.card import Section
 from promptgraft.errors import DocumentError, InputError
-from promptgraft.files import path_text, write_atomic
+from promptgraft.files import path_text, read_file, write_atomic
 from promptgraft.readme import printable
 from promptgraft.registry import did_you_mean
+from promptgraft.study.folder import LIMIT
 from promptgraft.study.marked import Keys, Marked, inline, read_marked
 from promptgraft.study.mistakes import mistakes
 from promptgraft.study.spec import RecipeSpec, StudySpec, _Short
 
-MAX_BYTES = 1_000_000
 MAX_MISTAKES = 5
 """Named at a time."""
 WIDTH = 100
@@ -80,14 +80,11 @@ def _read_text(path: Path) -> str:
             raise InputError(f"{name} is a folder. Name the file in it, such as {name}/study.yaml.")
         if not path.exists():
             raise InputError(f"{name} does not exist. `promptgraft study init` writes one.")
-        if not path.is_file():
-            raise InputError(f"{name} is no regular file. Name a study.yaml.")
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read_file(path, LIMIT)
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{name} is larger than {MAX_BYTES} bytes. Name a study.yaml; a few lines make one.")
+        raise InputError(
+            f"{name} cannot be read: {error.strerror or error}. Name a study.yaml; a few lines make one."
+        ) from error
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from promptgraft.files import canonical_json
 from promptgraft.progress import progress_bar
 from promptgraft.study.memory import peak_memory, reset_peak_memory
 from promptgraft.study.plan import Plan
+from promptgraft.study.probing import seconds_to_tell
 from promptgraft.study.trial import Trial
 from promptgraft.study.work import Worker
 from promptgraft.tasks.base import Task
@@ -97,6 +98,8 @@ class Estimator:
         """Bytes of image tokens that the study keeps in the cache."""
         sizes = {}
         for trial in plan.trials:
+            if trial.kind == "facts":  # keeps no tokens
+                continue
             identity = trial.identity
             key = canonical_json([identity["backbone"], identity["task"]])
             if key not in sizes:
@@ -118,6 +121,8 @@ class Estimator:
 
     def _seconds(self, trial: Trial) -> tuple[float, int]:
         """Seconds and bytes of one trial, composed of what was probed."""
+        if trial.kind == "facts":
+            return seconds_to_tell(trial, self._worker.prober), peak_memory(self._worker.device) or 0
         backbone = self._worker.backbone(trial)
         task = self._worker.task(trial)
         sizes = {name: len(getattr(task, name)) for name in ("train", "val", "test")}
@@ -137,8 +142,13 @@ class Estimator:
         seconds = probe.forward * (seen + sizes["test"]) + self._head_seconds(
             sizes["train"], len(task.classes), backbone
         )
+        training = recipe.epochs * (probe.step * sizes["train"] + probe.forward * sizes["val"])
+        if METHODS[trial.identity["method"]].sources == "several":
+            taken = trial.identity.get("choice", {}).get("top", len(trial.places["sources"]))
+            # what is looked at before: gradients under each source, or a prompt of the target's own; and projections
+            seconds += taken * probe.step * sizes["train"] + min(trial.places["projected"], taken) * training
         if not METHODS[trial.identity["method"]].head_only:
-            seconds += recipe.epochs * (probe.step * sizes["train"] + probe.forward * sizes["val"])
+            seconds += training
         return seconds, memory
 
     def _probe(self, trial: Trial, backbone: TransformerBackbone, task: Task, layers: int, length: int) -> _Probe:

@@ -14,6 +14,9 @@ from promptgraft.files import write_atomic
 MEASURED = ("seconds", "peak_memory", "device", "host", "started", "versions")
 """Columns `measured.*`: another run of the same trial gives others."""
 
+_FORMULA = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""What a formula may start with: also the wide signs, which a spreadsheet takes for the others."""
+
 
 def trial_table(trials: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per trial of a summary: labels, state and results, then the columns `measured.*`.
@@ -59,4 +62,4 @@ def _flat(value: Any) -> Any:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 from promptgraft.errors import InputError
-from promptgraft.files import path_text
+from promptgraft.files import path_text, read_file
 from promptgraft.study.store import Store
 
 DOCUMENT, DATABASE = "study.yaml", "study.sqlite"
+LIMIT = 1_000_000
+"""Bytes of a `study.yaml`; a few lines make one."""
 # in block style, at the start of a line; else in flow style, as JSON has it
 _NAME = re.compile(r"^['\"]?study['\"]?\s*:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})", re.MULTILINE)
 _FLOW_NAME = re.compile(r"[{,]\s*['\"]?study['\"]?\s*:\s*['\"]?([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
@@ -40,7 +42,11 @@ def open_started(folder: Path, url: str | None = None) -> Store:
 
 def open_existing(folder: Path, url: str | None = None) -> Store | None:
     """The study's store; None where it has no database yet."""
-    text = study_document(folder).read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_file(study_document(folder), LIMIT).decode("utf-8", "replace")
+    except OSError as error:
+        where = path_text(folder / DOCUMENT)
+        raise InputError(f"{where} cannot be read: {error.strerror or error}. Check it.") from error
     name = _NAME.search(text) or _FLOW_NAME.search(text)
     if name is None:
         raise InputError(f"{folder / DOCUMENT} names no study: it lacks a line like `study: my-study`.")

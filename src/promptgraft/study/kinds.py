@@ -243,9 +243,12 @@ def _trained(work: Work, candidate: Candidate) -> dict[str, Any]:
     }
     names = [work.trial.places["sources"][place] for place in _taken(work)]
     if candidate.method.sources == "several":
-        result["sources"] = names
-        weights = candidate.model.prompt.facts.get("weights")
-        result |= {} if weights is None else {"weights": list(weights.values())}
+        prompt = candidate.model.prompt
+        told = {
+            "weights": prompt.source_weights(candidate.setting.train),
+            "gradient_cosines": prompt.facts.get("gradient_cosines"),
+        }
+        result |= {"sources": names} | {name: value for name, value in told.items() if value is not None}
     elif "choice" in work.trial.identity:
         result["source"] = names[0]
     return result

@@ -24,7 +24,7 @@ _WORDS: dict[Any, str] = {str: "text", int: "a whole number", float: "a number",
 def mistakes(error: ValidationError, document: Marked) -> list[tuple[Keys, str]]:
     """The place and the words of each mistake, each once.
 
-    A value that may be one of several things, such as `"all" | list | TopSources`, gives findings for each of them.
+    A value that may be one of several things, such as `"all" | list | SomeSources`, gives findings for each of them.
     Those of the thing that it looks like are kept; if it looks like none, one line says what it may be.
 
     Args:

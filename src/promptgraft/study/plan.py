@@ -8,10 +8,11 @@ from typing import Any
 
 from promptgraft.backbones.load import load_backbone
 from promptgraft.backbones.transformer import TransformerBackbone
+from promptgraft.card import BackboneInfo
 from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.library import PromptLibrary, open_library
 from promptgraft.study.facts import Fact, data_fact
-from promptgraft.study.spec import BackboneSpec, MethodSpec, StudySpec, TaskSpec, TopSources, TunedSources
+from promptgraft.study.spec import BackboneSpec, MethodSpec, SomeSources, StudySpec, TaskSpec, TunedSources
 from promptgraft.study.trial import Trial
 from promptgraft.transferability.base import ESTIMATORS
 from promptgraft.tuning.method import METHODS
@@ -22,7 +23,8 @@ from promptgraft.tuning.recipes import Recipe
 class Source:
     """A source prompt as a plan sees it.
 
-    reference: what names its content: `{"prompt": id}` or `{"trial": key}`. task: of its card or its data's fact.
+    reference: what names its content: `{"prompt": id}` or `{"trial": key}`. backbone: that it was tuned on. task: of
+    its card or its data's fact.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Source:
     layers: int
     length: int
     width: int
+    backbone: BackboneInfo
     task: str
 
     @property
@@ -106,7 +109,7 @@ class _Planner:
                 name = f"{info.modality}/{task.shown}"
                 trials += [trial, self._head_alone(group, task)]
                 reference, fact = {"trial": trial.key}, self.data(task.task)
-                found.append(Source(name, reference, shape[0], group.prompt_length, shape[1], fact.value))
+                found.append(Source(name, reference, shape[0], group.prompt_length, shape[1], info, fact.value))
         names = [source.name for source in found]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"source prompt {double[0]!r} is there twice. Give one of the tasks another `label`.")
@@ -117,7 +120,8 @@ class _Planner:
         fact = Fact("prompt", name, prompt.id)
         self.facts[fact.kind, fact.name] = fact
         layers, length, width = prompt.tensor.shape
-        return Source(name, {"prompt": prompt.id}, layers, length, width, prompt.card.task.name)
+        card = prompt.card
+        return Source(name, {"prompt": prompt.id}, layers, length, width, card.backbone, card.task.name)
 
     def _tuning(self, group: TunedSources, task: TaskSpec) -> Trial:
         identity, places = self.common(group.backbone, task, group.seed)
@@ -222,53 +226,64 @@ class _Planner:
                 if name not in names:
                     raise InputError(f"method {method.shown}: there is no source prompt {name!r}. There are {names}.")
             fitting = [source for source in fitting if source.name in method.sources]
+        if isinstance(method.sources, SomeSources) and method.sources.modality is not None:
+            fitting = [source for source in fitting if source.backbone.modality == method.sources.modality]
         if kind.sources == "several":
-            yield from self._together(method, task, fitting, estimates)
+            yield from self._together(method, backbone, task, fitting, estimates)
             return
-        if isinstance(method.sources, TopSources):
-            yield from self._ranked(method.sources, fitting, estimates)
+        if method.ranked:
+            yield from self._ranked(method.ranked, fitting, estimates)
             return
         for source in fitting:
             places = {"sources": [source.name], "shape": [source.layers, source.length]}
             yield {"sources": [source.reference]}, places, source.needs, source.name
 
     def _together(
-        self, method: MethodSpec, task: TaskSpec, fitting: Sequence[Source], estimates: Sequence[Trial]
+        self,
+        method: MethodSpec,
+        backbone: BackboneSpec,
+        task: TaskSpec,
+        fitting: Sequence[Source],
+        estimates: Sequence[Trial],
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[str, ...], str]]:
-        """One choice for a method that takes several: all that fit, those named, or the best of a ranking."""
-        asked = method.sources
-        count = min(asked.top, len(fitting)) if isinstance(asked, TopSources) else len(fitting)
+        """One choice for a method that takes several: all that fit, of a modality or named, or a ranking's best."""
+        asked, ranked = method.sources, method.ranked
+        count = min(ranked.top, len(fitting)) if ranked and ranked.top else len(fitting)
         if count < 2:
             self.left_out[f"{method.shown} for {task.shown}: it takes two source prompts or more, got {count}"] = None
             return
         identity: dict[str, Any] = {"sources": [source.reference for source in fitting]}
         names = [source.name for source in fitting]
         where = {"sources": names, "shape": [fitting[0].layers, max(source.length for source in fitting)]}
+        weights = self.backbone(backbone).info.weights_sha256
+        where["projected"] = sum(source.backbone.weights_sha256 != weights for source in fitting)
         needs = tuple(itertools.chain.from_iterable(source.needs for source in fitting))
-        if not isinstance(asked, TopSources):
-            yield identity, where, needs, "all" if asked == "all" else " + ".join(names)
-        elif (estimate := self._estimate(asked, estimates)) is not None:
+        shown = asked.shown if isinstance(asked, SomeSources) else "all" if asked == "all" else " + ".join(names)
+        if ranked is None:
+            yield identity, where, needs, shown
+        elif (estimate := self._estimate(ranked, estimates)) is not None:
             choice = {"top": count, "estimate": estimate.key, "places": _places(estimate, fitting)}
-            yield identity | {"choice": choice}, where, (estimate.key, *needs), f"top {asked.top} by {asked.by}"
+            yield identity | {"choice": choice}, where, (estimate.key, *needs), shown
 
     @staticmethod
-    def _estimate(top: TopSources, estimates: Sequence[Trial]) -> Trial | None:
+    def _estimate(top: SomeSources, estimates: Sequence[Trial]) -> Trial | None:
         """The ranking to choose by; None where there are too few sources to rank."""
         return next((trial for trial in estimates if trial.labels["estimator"] == top.by), None)
 
     def _ranked(
-        self, top: TopSources, fitting: Sequence[Source], estimates: Sequence[Trial]
+        self, top: SomeSources, fitting: Sequence[Source], estimates: Sequence[Trial]
     ) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[str, ...], str]]:
         estimate = self._estimate(top, estimates)
         if estimate is None:
             return
         references, names = [s.reference for s in fitting], [s.name for s in fitting]
         places = _places(estimate, fitting)
+        of = "" if top.modality is None else f" of {top.modality}"
         needs = (estimate.key, *itertools.chain.from_iterable(source.needs for source in fitting))
-        for place in range(1, min(top.top, len(fitting)) + 1):
+        for place in range(1, min(top.top or 0, len(fitting)) + 1):
             choice = {"rank": place, "estimate": estimate.key, "places": places}
             where = {"sources": names, "shape": [fitting[0].layers, max(source.length for source in fitting)]}
-            yield {"sources": references, "choice": choice}, where, needs, f"#{place} by {top.by}"
+            yield {"sources": references, "choice": choice}, where, needs, f"#{place}{of} by {top.by}"
 
     def _searched(
         self,
@@ -319,6 +334,11 @@ def plan_study(spec: StudySpec) -> Plan:
     Raises:
         InputError: data, a backbone, a library or a prompt that is named cannot be had.
     """
+    if spec.facts is not None:
+        from promptgraft.study.probing import fact_trials
+
+        told, rest_on = fact_trials(spec, spec.facts)
+        return Plan(spec, told, rest_on)
     planner = _Planner(spec)
     tuning, sources = planner.sources()
     trials: dict[str, Trial] = {trial.key: trial for trial in tuning}

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from promptgraft.card import Pool, Section
+from promptgraft.card import Modality, Pool, Section
+from promptgraft.probing.comparison import Way, checked_ways
+from promptgraft.probing.tuning import FactRecipe
 from promptgraft.registry import did_you_mean
 from promptgraft.transferability.base import ESTIMATORS
 from promptgraft.tuning.method import METHODS
@@ -115,26 +117,45 @@ class RecipeSpec(_Short):
         return _exactly(self.name, self.changes, method, task)
 
 
-class TopSources(Section):
-    """The best-ranked sources of each target: `top` of them, by the estimator `by`."""
+class SomeSources(Section):
+    """A choice of sources: those tuned on backbones of a `modality`, the best-ranked of each target, or both.
 
-    top: Count
-    by: Name
+    top: how many of the best. by: the estimator that ranks them.
+    """
+
+    top: Count | None = None
+    by: Name | None = None
+    modality: Modality | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> "SomeSources":
+        if (self.top is None) != (self.by is None):
+            raise ValueError("`top` and `by` belong together: the best sources, by an estimator")
+        if self.top is None and self.modality is None:
+            raise ValueError("name a `modality`, or `top` and `by`")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """What tables call the choice, such as `top 3 of text by gap`."""
+        which = "all" if self.top is None else f"top {self.top}"
+        of = "" if self.modality is None else f" of {self.modality}"
+        return which + of + ("" if self.by is None else f" by {self.by}")
 
 
 class MethodSpec(_Short):
     """One row of the table: a method with its settings.
 
     layers: of a new prompt; None takes `deep` where the method has it. sources: which source prompts it is tried with,
-    for methods that take some: `all`, names, or the best-ranked; one after another, or together by a method that takes
-    several. recipe: instead of the study's. search: whether the study's search chooses its settings. backbones,
-    targets: the names of those that it is tried on; None for all.
+    for methods that take some: `all`, names, the best-ranked, or those of a modality; one after another, or together
+    by a method that takes several. recipe: instead of the study's. search: whether the study's search chooses its
+    settings. backbones, targets: the names of those that it is tried on; None for all.
     """
 
     method: str
     layers: Layers | None = None
     prompt_length: Count = 10
-    sources: Literal["all"] | tuple[Name, ...] | TopSources = "all"
+    sources: Literal["all"] | tuple[Name, ...] | SomeSources = "all"
     recipe: RecipeSpec | None = None
     search: bool = True
     backbones: tuple[Name, ...] | None = None
@@ -152,6 +173,11 @@ class MethodSpec(_Short):
     def depth(self) -> Layers:
         """Layers of a new prompt; of no meaning where the method makes none."""
         return METHODS[self.method].depth(self.layers)
+
+    @property
+    def ranked(self) -> SomeSources | None:
+        """The choice of the best-ranked sources, if it is one."""
+        return self.sources if isinstance(self.sources, SomeSources) and self.sources.top else None
 
     def tried_on(self, backbone: BackboneSpec, target: TaskSpec) -> bool:
         """Whether the method is to be tried there."""
@@ -256,6 +282,39 @@ class SearchSpec(Section):
         return self
 
 
+class WaySpec(_Short):
+    """One way to prompt a model for facts: a method of `promptgraft facts`, its options, and what tables call it."""
+
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: Name | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> "WaySpec":
+        checked_ways([self.way])
+        return self
+
+    @property
+    def way(self) -> Way:
+        """As `compare_facts` takes it."""
+        return Way(self.method, self.options, self.label)
+
+
+class FactsSpec(Section):
+    """Makes the study one of facts: its targets are sets of facts, and its backbones language models that tell them.
+
+    methods: the ways to prompt each backbone. sources: names of the backbones that prompts are tuned on and carried
+    from, to all; None for all. limit: facts of a relation in each split. recipe: of the tuning. other_lengths: further
+    prompt lengths, at which the prompts are tuned and carried by the first method that carries.
+    """
+
+    methods: Annotated[tuple[WaySpec, ...], Field(min_length=1)]
+    sources: tuple[Name, ...] | None = None
+    limit: Count | None = None
+    recipe: FactRecipe = FactRecipe()
+    other_lengths: tuple[Count, ...] = ()
+
+
 def _estimator(name: str) -> str:
     ESTIMATORS[name]
     return name
@@ -278,6 +337,7 @@ class StudySpec(Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     recipe: RecipeSpec = RecipeSpec()
     search: SearchSpec | None = None
+    facts: FactsSpec | None = None
     threads: Count = 1
 
     @model_validator(mode="after")
@@ -291,7 +351,9 @@ class StudySpec(Section):
         if self.sources is None and (needy or self.estimators):
             who = f"method {needy[0]!r}" if needy else f"estimator {self.estimators[0]!r}"
             raise ValueError(f"{who} needs source prompts: add `sources`")
-        if not self.methods and not self.estimators:
+        if self.facts is not None:
+            self._only_facts(self.facts)
+        elif not self.methods and not self.estimators:
             raise ValueError("a study needs methods or estimators")
         for method in self.methods:
             for what, asked, there in (
@@ -301,15 +363,26 @@ class StudySpec(Section):
                 if lost := [name for name in asked or () if name not in there]:
                     near = did_you_mean(lost[0], there)
                     raise ValueError(f"method {method.shown!r}: the study has no {what} {lost[0]!r}.{near}")
-            if isinstance(method.sources, TopSources) and method.sources.by not in self.estimators:
-                raise ValueError(
-                    f"method {method.shown!r} takes sources by {method.sources.by!r}: add it to estimators"
-                )
+            by = method.ranked.by if method.ranked else None
+            if by is not None and by not in self.estimators:
+                raise ValueError(f"method {method.shown!r} takes sources by {by!r}: add it to estimators")
         return self
+
+    def _only_facts(self, facts: FactsSpec) -> None:
+        if beside := [name for name in ("methods", "sources", "estimators", "search") if getattr(self, name)]:
+            raise ValueError(f"a study of facts has its methods and sources in `facts`: leave `{beside[0]}` out")
+        if plain := [task.shown for task in self.targets if task != TaskSpec(task=task.task, label=task.label)]:
+            raise ValueError(f"target {plain[0]!r}: a set of facts has no sizes; `limit` in `facts` keeps it small")
+        there = [backbone.shown for backbone in self.backbones]
+        if lost := [name for name in facts.sources or () if name not in there]:
+            near = did_you_mean(lost[0], there)
+            raise ValueError(f"facts: the study has no backbone {lost[0]!r} to tune prompts on.{near}")
 
     def _names(self) -> Iterator[tuple[str, Sequence[Any]]]:
         yield "backbone", [backbone.shown for backbone in self.backbones]
         yield "target", [target.shown for target in self.targets]
         yield "method", [method.shown for method in self.methods]
         yield "estimator", self.estimators
+        if self.facts is not None:
+            yield "method", [each.way.shown for each in self.facts.methods]
         yield "seed", self.seeds

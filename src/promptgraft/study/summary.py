@@ -4,22 +4,23 @@ It depends on the trials' results alone, in the order of the plan, so equal resu
 what was measured along the way (seconds, memory, hosts) stands in fields of its own.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata, t, ttest_1samp
+from scipy.stats import rankdata, ttest_1samp
 
 from promptgraft.errors import InputError
 from promptgraft.files import path_text
 from promptgraft.study.agreement import agreement, overall
 from promptgraft.study.comparisons import comparisons, gains
-from promptgraft.study.grouping import grouped, mean_of
+from promptgraft.study.grouping import grouped, mean_of, seeds_interval, spread
 from promptgraft.study.repeatability import repeatability
 from promptgraft.study.store import Record, Store
+from promptgraft.study.told import told_facts
 from promptgraft.study.tuned import tuned_sources
+from promptgraft.study.weights import source_weights
 from promptgraft.version import __version__
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -58,6 +59,8 @@ def summarize(store: Store) -> dict[str, Any]:
         "comparisons": compared,
         "gains": gains(compared, baseline),
         "tuned": tuned_sources(records),
+        "facts": told_facts(records),
+        "weights": source_weights(tested),
         "trials": trials,
         "estimates": estimates,
         "agreement": agreement(estimates),
@@ -94,9 +97,10 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
         done = [record for record in members if record.result is not None]
         values = [float(_result(record)["test_accuracy"]) for record in done]
         val = [_result(r)["val_accuracy"] for r in done if _result(r)["val_accuracy"] is not None]
-        low, high = _interval(values)
+        low, high = seeds_interval(values)
         row = {"backbone": backbone, "target": target, "method": method, "source": source, "n": len(done)}
-        row |= {"mean": mean_of(values), "sd": _sd(values), "low": low, "high": high, "val_mean": mean_of(val)}
+        row["together"] = any("sources" in _result(record) for record in done)
+        row |= {"mean": mean_of(values), "sd": spread(values), "low": low, "high": high, "val_mean": mean_of(val)}
         row |= {
             "parameters": next((_result(record)["parameters"] for record in done), None),
             "seconds": mean_of([(record.measured or {})["seconds"] for record in done]),
@@ -206,19 +210,6 @@ def _compared(differences: Sequence[float]) -> dict[str, Any]:
         p = float(ttest_1samp(differences, 0.0).pvalue)
     stars = next((sign for limit, sign in STARS if p is not None and p < limit), "")
     return {"difference": mean_of(differences), "p": p, "stars": stars}
-
-
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """95 % t-interval of the mean over seeds."""
-    spread = _sd(values)
-    if spread is None:
-        return None, None
-    reach = float(t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
-    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
-
-
-def _sd(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _result(record: Record) -> Mapping[str, Any]:

@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from promptgraft.files import content_key
 
-Kind = Literal["source", "head", "train", "search", "final", "estimate"]
+Kind = Literal["source", "head", "train", "search", "final", "estimate", "facts"]
 """What a trial does.
 
 source: tunes a source prompt. head: the head alone on a source's own task, which the prompt is to beat. train: a
 method on a target, the epoch chosen on val, tested once. search: one setting, trained on train and measured on val.
 final: the setting that the search chose, trained on train and val together, tested once. estimate: an estimator's
-scores of all sources for a target.
+scores of all sources for a target. facts: prompts tuned on one language model to tell facts, and carried to all.
 """
 
-VERSIONS: dict[Kind, int] = {"source": 1, "head": 1, "train": 1, "search": 1, "final": 1, "estimate": 1}
+VERSIONS: dict[Kind, int] = {"source": 1, "head": 1, "train": 1, "search": 1, "final": 1, "estimate": 1, "facts": 1}
 """Raised whenever what a kind of trial computes changes: results of an earlier version are then not taken for it."""
 
 

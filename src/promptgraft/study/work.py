@@ -18,6 +18,7 @@ from promptgraft.backbones.load import load_backbone
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.errors import InputError, PromptgraftError
 from promptgraft.files import canonical_json
+from promptgraft.probing.candidates import load_prober
 from promptgraft.prompt import SoftPrompt
 from promptgraft.study.facts import data_fact
 from promptgraft.study.memory import peak_memory, reset_peak_memory
@@ -87,7 +88,7 @@ class Worker:
         torch.set_num_threads(threads)
         self.device, self._versions = device, versions()  # reading the versions takes 5 ms
         self._backbones, self._tasks, self._data = _Kept(2), _Kept(4), _Kept(4)
-        self._prompts, self._shared = _Kept(64), _Kept(8)
+        self._prompts, self._shared, self._probers = _Kept(64), _Kept(8), _Kept(16)
 
     def run(self, trial: Trial, inputs: Mapping[str, Outcome]) -> Outcome | Failure:
         """Run a trial; whatever it raises, but for a stop from the keyboard, becomes a `Failure`.
@@ -131,8 +132,11 @@ class Worker:
 
     def _once(self, trial: Trial, inputs: Mapping[str, Outcome], shrink: int) -> Outcome:
         from promptgraft.study.kinds import KINDS
+        from promptgraft.study.probing import tell
 
         try:
+            if trial.kind == "facts":
+                return tell(trial, self.prober)
             backbone = self.backbone(trial)
             data = self._embedded(trial, backbone)
             sources = [self._prompt(reference, inputs) for reference in trial.identity.get("sources", ())]
@@ -169,13 +173,27 @@ class Worker:
                 backbone = load_backbone(**options, device=self.device)
             except InputError as error:
                 raise ChangedError(str(error)) from error
-            if backbone.info.weights_sha256 != wanted["weights_sha256"]:
-                raise ChangedError(
-                    f"backbone {options['name']} has other weights than the study was planned with. {BACK}"
-                )
+            _check_weights(backbone, wanted, options["name"])
             return backbone
 
         return self._backbones.get_or_make(canonical_json(wanted), load)
+
+    def prober(self, wanted: Mapping[str, Any], options: Mapping[str, Any]) -> TransformerBackbone:
+        """A frozen language model that tells facts.
+
+        Raises:
+            ChangedError: its weights are not those that the trial was planned with, or cannot be loaded.
+        """
+
+        def load() -> TransformerBackbone:
+            try:
+                backbone = load_prober(**options, device=self.device)
+            except InputError as error:
+                raise ChangedError(str(error)) from error
+            _check_weights(backbone, wanted, options["name"])
+            return backbone
+
+        return self._probers.get_or_make(canonical_json(dict(wanted)), load)
 
     def task(self, trial: Trial) -> Task:
         """The trial's target, divided as it says.
@@ -211,6 +229,11 @@ class Worker:
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+
+
+def _check_weights(backbone: TransformerBackbone, wanted: Mapping[str, Any], name: str) -> None:
+    if backbone.info.weights_sha256 != wanted["weights_sha256"]:
+        raise ChangedError(f"backbone {name} has other weights than the study was planned with. {BACK}")
 
 
 def _holds(place: str, fingerprint: str) -> bool:
