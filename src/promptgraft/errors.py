@@ -33,6 +33,10 @@ class OfflineError(PackError):
     """Something must be fetched, and the network is switched off."""
 
 
+class HubError(PromptgraftError):
+    """A model hub is out of reach, refuses, or lacks what was asked for."""
+
+
 class PromptFileError(PromptgraftError):
     """A prompt folder is incomplete, altered, or of an unknown format."""
 

@@ -1,6 +1,5 @@
 """`PromptClassifier`: promptgraft behind scikit-learn's fit, predict and score, for images and texts."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from promptgraft.adapt.run import find_best
 from promptgraft.backbones.load import load_backbone
 from promptgraft.card import Modality, Score
 from promptgraft.errors import InputError, PromptFileError
-from promptgraft.files import atomic_folder, canonical_json
+from promptgraft.files import atomic_folder, canonical_json, open_file, read_file, read_json
 from promptgraft.library import open_library
 from promptgraft.tasks.arrays import as_inputs
 from promptgraft.tasks.base import Task
@@ -29,7 +28,7 @@ from promptgraft.tasks.embedded import embed_task
 from promptgraft.tasks.labelled import Labelled, assemble
 from promptgraft.tasks.sequences import ImageFiles
 from promptgraft.tasks.splits import SPLITS, divide
-from promptgraft.tuning.adapted import load_adapted
+from promptgraft.tuning.adapted import INFO_LIMIT, load_adapted
 from promptgraft.tuning.method import METHODS, Layers, Setting
 from promptgraft.tuning.recipes import resolve_recipe
 
@@ -202,15 +201,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         path = Path(folder) / PARAMETERS_FILE
         try:
-            document = json.loads(path.read_bytes())
+            document = read_json(read_file(path, INFO_LIMIT))
             loaded = cls(**document["parameters"] | {"device": device})
             kind = np.dtype(document["dtype"])
             classes = np.array(document["classes"], dtype=kind if kind.kind in "biufO" else np.str_)
             loaded.validation_ = {name: Score(**score) for name, score in document["validation"].items()}
             loaded.seed_ = int(document["parameters"]["random_state"])
-        except OSError as error:
+            if not isinstance(loaded.dtype, str):
+                raise TypeError(f"dtype {loaded.dtype!r} is no text")
+        except FileNotFoundError as error:
             raise PromptFileError(f"{folder} holds no PromptClassifier: {PARAMETERS_FILE} is missing.") from error
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except OSError as error:
+            raise PromptFileError(f"cannot read {path}: {error.strerror or error}.") from error
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise PromptFileError(f"{path} is damaged ({error}). Get an unaltered copy.") from error
         loaded.adapted_ = load_adapted(folder, device=device, dtype=loaded.dtype)
         if classes.shape != (len(loaded.adapted_.classes),):
@@ -318,9 +321,10 @@ def _as_inputs(X: Any, modality: Modality) -> tuple[Sequence[Any], list[str]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
+        with open_file(path) as stream:
+            return stream.read()
+    except OSError as error:
         raise InputError(
-            f"cannot read {path}: {error}. A vision backbone takes strings as paths of images; texts need a language "
-            "model."
+            f"cannot read {path}: {error.strerror or error}. A vision backbone takes strings as paths of images; "
+            "texts need a language model."
         ) from error

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from promptgraft.readme import printable
+
 
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -38,7 +40,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Show `text` at the end of the bar."""
-        self._progress.update(self._task, note=text)
+        self._progress.update(self._task, note=printable(text))
 
     def remove(self) -> None:
         """Take the bar off the display."""

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from promptgraft.card import FORMAT_VERSION, PromptCard
 from promptgraft.errors import InputError, PromptFileError
-from promptgraft.files import atomic_folder, canonical_json
+from promptgraft.files import atomic_folder, canonical_json, open_file, read_file, read_json
 from promptgraft.readme import printable, prompt_readme
 
 if TYPE_CHECKING:  # torch takes a second to import, and listing a library needs no tensor
@@ -238,6 +238,42 @@ def read_card(folder: str | os.PathLike[str]) -> tuple[str, PromptCard]:
     return stored.id, stored.card
 
 
+def read_first_layer(folder: str | os.PathLike[str]) -> tuple[PromptCard, NDArray[np.float32]]:
+    """The card of a prompt's folder and its rows (P', D) in the first layer, without dead ones; no hash is checked.
+
+    Ten times faster than `SoftPrompt.load`, for what only chooses among prompts that are then loaded.
+
+    Raises:
+        PromptFileError: a file is missing, unreadable, or does not hold what it says; a value is not finite.
+    """
+    folder = Path(folder)
+    card, path = _read_card_file(folder).card, folder / TENSOR_FILE
+    layers, length, dim = card.prompt.layers, card.prompt.length, card.prompt.dim
+    size = 4 * layers * length * dim
+    if min(layers, length, dim) < 1 or size > TENSOR_LIMIT:
+        raise PromptFileError(f"{folder / CARD_FILE} announces a prompt of {layers} x {length} x {dim}. {_CURE}")
+    try:
+        with open_file(path) as stream:
+            header = int.from_bytes(stream.read(8), "little")
+            entry = _parse_json(stream.read(min(header, CARD_LIMIT)), path)["prompt"]
+            start, end = entry["data_offsets"]
+            said = {"dtype": "F32", "shape": [layers, length, dim], "data_offsets": [start, start + size]}
+            if entry != said or os.fstat(stream.fileno()).st_size < 8 + header + end:
+                raise ValueError(f"{end} bytes of {str(entry)[:100]}")
+            stream.seek(8 + header + start)
+            rows = np.frombuffer(stream.read(4 * length * dim), dtype="<f4").reshape(length, dim)
+    except (OSError, OverflowError, TypeError, LookupError, ValueError) as error:
+        raise PromptFileError(
+            f"{path} is missing, damaged, or not as {CARD_FILE} says ({printable(error)}). {_CURE}"
+        ) from error
+    dead = sorted(set(card.prompt.dead_rows))
+    if len(dead) == length or (dead and not 0 <= dead[0] <= dead[-1] < length) or not np.isfinite(rows).all():
+        raise PromptFileError(
+            f"{folder} names dead rows that it has not, or holds values that are not finite. {_CURE}"
+        )
+    return card, np.delete(rows, dead, axis=0) if dead else rows
+
+
 _CURE = "Get an unaltered copy of the folder."
 
 
@@ -342,7 +378,12 @@ def _read_tensor_file(folder: Path, stored: _Stored) -> dict[str, NDArray[np.flo
             raise PromptFileError(
                 f"{path} was altered: tensor {name!r} is not the one that {CARD_FILE} names. {_CURE}"
             )
-        arrays[name] = np.frombuffer(view["data"], dtype="<f4").reshape(said.shape)
+        try:
+            arrays[name] = np.frombuffer(view["data"], dtype="<f4").reshape(said.shape)
+        except ValueError as error:  # too many dimensions, or an empty one beside one that is too long
+            raise PromptFileError(
+                f"{path}: tensor {name!r} has a shape that no array has ({error}). {_CURE}"
+            ) from error
     return arrays
 
 
@@ -357,33 +398,22 @@ def _header_id(header: bytes, path: Path) -> Any:
 
 
 def _read_file(folder: Path, name: str, limit: int) -> bytes:
-    path = folder / name
     try:
-        if not path.is_file():
-            raise PromptFileError(f"{folder} is not a prompt folder: it has no file {name}.")
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise PromptFileError(f"{path} is a link to a file outside its folder. Copy the file itself there.")
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > limit:
-                raise PromptFileError(f"{path} has {size} bytes, more than the {limit} it may have. {_CURE}")
-            return stream.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise PromptFileError(f"cannot read {path}: {error}.") from error
+        return read_file(folder / name, limit, inside=folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PromptFileError(f"{folder} is not a prompt folder: it has no file {name}.") from error
+    except OSError as error:
+        raise PromptFileError(f"cannot read {folder / name}: {error.strerror or error}. {_CURE}") from error
 
 
 def _parse_json(data: bytes | str, path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = read_json(data)
+    except ValueError as error:
         raise PromptFileError(f"{path} does not hold valid JSON ({error}). {_CURE}") from error
     if not isinstance(value, dict):
         raise PromptFileError(f"{path} does not hold a JSON object. {_CURE}")
     return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def _own_card(card: PromptCard) -> tuple[str, PromptCard]:

@@ -61,13 +61,13 @@ def prompt_readme(card: "PromptCard", identity: str) -> str:
     ]
     size = "" if backbone.image_size is None else f", image_size={backbone.image_size}"
     lines = [
-        f"# {_escape(card.name)}",
+        f"# {escape(card.name)}",
         "",
-        f"A {depth} soft prompt for {_escape(backbone.name)}, tuned for {_escape(task.name)}.",
+        f"A {depth} soft prompt for {escape(backbone.name)}, tuned for {escape(task.name)}.",
         "",
         "| | |",
         "|---|---|",
-        *(f"| {_escape(name)} | {_escape(value)} |" for name, value in facts),
+        *(f"| {escape(name)} | {escape(value)} |" for name, value in facts),
         "",
         "## Use it",
         "",
@@ -83,7 +83,7 @@ def prompt_readme(card: "PromptCard", identity: str) -> str:
     return "\n".join(lines)
 
 
-def _escape(text: Any) -> str:
+def escape(text: Any) -> str:
     """`text` as plain Markdown text: nothing in it formats, links, ends a table cell or reaches the page as HTML."""
     escaped = re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", printable(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -39,7 +39,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             known = sorted(self._entries)
             cure = self._hint or f"Known: {', '.join(known)}."
-            raise InputError(f"there is no {self.kind} named {name!r}.{did_you_mean(name, known)} {cure}")
+            raise InputError(f"there is no {self.kind} named {name[:80]!r}.{did_you_mean(name[:80], known)} {cure}")
         module, attribute = self._entries[name].split(":")
         return cast(T, getattr(importlib.import_module(module), attribute))
 

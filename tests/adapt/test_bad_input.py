@@ -128,7 +128,11 @@ def test_bad_images_can_be_skipped(promptgraft, folder, tiny_vit_folder, tmp_pat
         ("x.csv", "words,label\ngood,1\nbad,0\n", "{path} has no text column among 'words', 'label'. Name one of t"),
         ("x.csv", "text,label\n", "{path} has no rows. Add some, each with a text and a label."),
         ("x.csv", "text,label\ngood,1\n,0\n", "{path}, line 3: the text is empty. Fill it in, remove the line, or "),
-        ("x.csv", "text,label\ngood,1,2\n", "{path}, line 2: 3 fields, and the header has 2 (text, label). Quote te"),
+        (
+            "x.csv",
+            "text,label\ngood,1,2\n",
+            "{path}, line 2: 3 fields, and the header has 2 ('text', 'label'). Quote ",
+        ),
         ("x.jsonl", '{"text": "a", "label"', "{path}, line 1: not JSON ("),
         ("x.csv", b"text,label\ncaf\xe9,1\n", "{path}, line 2: not UTF-8 text. Save the file as UTF-8."),
         ("x.parquet", "PAR1", "data file {path} is not one of .csv, .tsv, .jsonl. Pass one of these, or a folder."),

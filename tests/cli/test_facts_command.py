@@ -8,7 +8,7 @@ import pytest
 from probing.probers import prober_folder, tiny_facts
 from promptgraft.library import PromptLibrary
 from promptgraft.probing import tuning
-from promptgraft.tasks.facts import SPLITS
+from promptgraft.tasks.fact_files import SPLITS
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_json(promptgraft: Any, folder: Any) -> None:
     assert (code, error) == (0, "")
     found = json.loads(out)
     assert [row["method"] for row in found["rows"]] == [
-        *("random", "manual", "tuned"),
+        *("random", "manual", "majority", "tuned"),
         *("relative", "copy", "discretization", "neural-projector"),
     ]
     rows = {row["method"]: row for row in found["rows"]}
@@ -64,6 +64,10 @@ def test_json(promptgraft: Any, folder: Any) -> None:
     assert rows["relative"]["n"] == 8
     assert rows["relative"]["matching_loss"] < 1e-4  # not normalised: the source's own directions
     assert found["relations"] == 2
+    assert found["split"] == "test"
+    code, out, _ = promptgraft(*arguments, "--dev")
+    assert {row["n"] for row in json.loads(out)["rows"]} == {6}
+    assert json.loads(out)["split"] == "dev"
 
 
 def test_a_stopped_run_goes_on(promptgraft: Any, folder: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -219,7 +219,7 @@ def test_rank(promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, make_
     assert lines[6].startswith("gap has no score for text/narrow")
     assert lines[7] == "no measured transfer in this library: a rank is a guess"
     best = lines[3].split()[0]
-    assert lines[8] == (f"next: promptgraft transfer {best} {image_folder} --library {library.folder} --out DIR")
+    assert lines[8] == f"next: promptgraft transfer {best} {shlex.join(map(str, arguments[1:]))} --out DIR"
     rows = json.loads(promptgraft(*arguments, "--json", "--estimators", "norm, gap")[1])
     assert [(row["estimator"], row["rank"]) for row in rows] == [(e, r) for e in ("norm", "gap") for r in (1, 2, 3)]
     assert [row["score"] for row in rows if row["prompt"] == "text/narrow" and row["estimator"] == "gap"] == [None]

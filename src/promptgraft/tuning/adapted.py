@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -22,10 +21,11 @@ from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.backbones.load import load_backbone
 from promptgraft.card import BackboneInfo, PromptCard, PromptInfo, Score, Section, TaskInfo, TrainingInfo
 from promptgraft.errors import CompatibilityError, InputError, PromptFileError
-from promptgraft.files import atomic_folder
+from promptgraft.files import atomic_folder, canonical_json, read_file, read_json
 from promptgraft.intervals import accuracy
 from promptgraft.progress import progress_bar
 from promptgraft.prompt import SoftPrompt
+from promptgraft.readme import printable
 from promptgraft.tasks.base import Split
 from promptgraft.tasks.embedded import EmbeddedSplit, NoInputs, embed_inputs
 from promptgraft.tuning.candidate import Candidate
@@ -34,6 +34,8 @@ from promptgraft.tuning.method import METHODS, Layers, Setting
 
 MODEL_FILE, HEAD_FILE, EDIT_FILE, PROMPT_FOLDER = "adapted.json", "head.safetensors", "edit.safetensors", "prompt"
 FORMAT_VERSION = 1
+INFO_LIMIT, TENSOR_LIMIT = 1 << 25, 1 << 34
+"""Bytes of `adapted.json`, and of a file of tensors: all weights of a model of 4 thousand million, trained anew."""
 
 
 class AdaptedInfo(Section):
@@ -51,6 +53,18 @@ class AdaptedInfo(Section):
     source: str | None
     training: TrainingInfo
     versions: dict[str, str]
+
+
+class Contents(Section):
+    """sha256 of the head's file, id of the prompt, sha256 of the edit's file; None for those that are not there."""
+
+    head: str
+    prompt: str | None
+    edit: str | None = None
+
+
+class _Stored(AdaptedInfo):
+    contents: Contents
 
 
 class Adapted:
@@ -187,55 +201,87 @@ def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: 
         CompatibilityError: the backbone's weights are not those that the classifier was made with.
     """
     folder = Path(folder)
-    try:
-        document = json.loads((folder / MODEL_FILE).read_bytes())
-        if document["format_version"] > FORMAT_VERSION:
-            raise PromptFileError(f"{folder} was made by a newer promptgraft: pip install -U promptgraft.")
-        contents = document.pop("contents")
-        info = AdaptedInfo.model_validate(document)
-        tensors = load_tensors(_unaltered(folder / HEAD_FILE, contents["head"]))
-        head = (tensors["head.weight"].float(), tensors["head.bias"].float())
-        state = load_tensors(_unaltered(folder / EDIT_FILE, contents["edit"])) if contents.get("edit") else None
-    except OSError as error:
-        raise PromptFileError(
-            f"{folder} holds no adapted model: {Path(str(error.filename)).name} is missing."
-        ) from error
-    except (ValueError, SafetensorError, KeyError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise PromptFileError(f"the adapted model in {folder} is damaged ({first}). Get an unaltered copy.") from error
+    info, contents = read_info(folder)
+    tensors = _tensors(folder, HEAD_FILE, contents.head)
+    state = None if contents.edit is None else _tensors(folder, EDIT_FILE, contents.edit)
+    head = tuple(tensors.get(name, torch.empty(0)) for name in ("head.weight", "head.bias"))
     own = state is not None or info.backbone.pool == "mask"  # ALBERT's masked-language head narrows its features
-    width = head[0].shape[-1] if own else info.backbone.dim
-    if head[0].shape != (len(info.task.classes), width) or head[1].shape != (len(info.task.classes),):
+    width = head[0].shape[-1] if own and head[0].ndim else info.backbone.dim
+    if [part.shape for part in head] != [(len(info.task.classes), width), (len(info.task.classes),)]:
         raise PromptFileError(
             f"the head in {folder} does not fit its {len(info.task.classes)} classes. Get an unaltered copy."
         )
     prompt = SoftPrompt.load(folder / PROMPT_FOLDER) if (folder / PROMPT_FOLDER).exists() else None
-    if (None if prompt is None else prompt.id) != contents["prompt"]:
+    if (None if prompt is None else prompt.id) != contents.prompt:
         found = "lacks its" if prompt is None else "has another model's"
         raise PromptFileError(f"{folder} {found} {PROMPT_FOLDER}/ folder. Get an unaltered copy.")
     backbone = reload_backbone(info.backbone, device=device, dtype=dtype)
     edit = None if state is None else _restore_edit(folder, info, backbone, state)
-    return Adapted(backbone, info, head, prompt, edit)
+    return Adapted(backbone, info, (head[0], head[1]), prompt, edit)
 
 
-def _unaltered(path: Path, sha256: str) -> bytes:
-    data = path.read_bytes()
+def read_info(folder: Path) -> tuple[AdaptedInfo, Contents]:
+    """What `adapted.json` says of a classifier and of the files beside it, without reading these.
+
+    Raises:
+        PromptFileError: it is missing, damaged or of a newer format.
+    """
+    try:
+        document = read_json(_read_file(folder, MODEL_FILE, INFO_LIMIT))
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise PromptFileError(f"{folder} was made by a newer promptgraft: pip install -U promptgraft.")
+        stored = _Stored.model_validate_json(canonical_json(document), strict=True)
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    info = AdaptedInfo.model_validate(stored.model_dump(exclude={"contents"}))
+    return info, stored.contents
+
+
+def _tensors(folder: Path, name: str, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a file that has not been altered, finite, as float32."""
+    data = _read_file(folder, name, TENSOR_LIMIT)
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise PromptFileError(f"{path} was cut or altered. Get an unaltered copy.")
-    return data
+        raise PromptFileError(f"{folder / name} was cut or altered. Get an unaltered copy.")
+    try:
+        tensors = {key: values.float() for key, values in load_tensors(data).items()}
+    except Exception as error:  # of a header or a type that safetensors or torch stumbles on
+        raise _damaged(folder, error) from error
+    for key, values in tensors.items():
+        if not values.isfinite().all():
+            raise PromptFileError(
+                f"{folder / name}: tensor {printable(key)[:100]!r} holds a value that is not finite. Train it again."
+            )
+    return tensors
+
+
+def _read_file(folder: Path, name: str, limit: int) -> bytes:
+    try:
+        return read_file(folder / name, limit, inside=folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PromptFileError(f"{folder} holds no adapted model: {name} is missing.") from error
+    except OSError as error:
+        raise PromptFileError(f"cannot read {folder / name}: {error.strerror or error}.") from error
+
+
+def _damaged(folder: Path, error: Exception) -> PromptFileError:
+    first = printable(str(error).partition("\n")[0])[:200]
+    return PromptFileError(f"the adapted model in {folder} is damaged ({first}). Get an unaltered copy.")
 
 
 def _restore_edit(folder: Path, info: AdaptedInfo, backbone: Backbone, state: dict[str, Tensor]) -> Edit:
     """The edit that a file holds the parameters of: built anew, then filled."""
-    nothing = NoInputs()
-    setting = Setting(backbone, nothing, info.prompt_length or 1, info.layers or "deep", info.training.seed)
+    nothing, length = NoInputs(), info.prompt_length or 1
+    setting = Setting(backbone, nothing, length, info.layers or "deep", info.training.seed)
     method = METHODS[info.method]
     try:
+        if length > 1 and length * backbone.info.embed_dim > sum(map(Tensor.numel, state.values())):
+            raise ValueError("its prompt is not in it")  # before one of that length is made
         edit = method.build(setting) if method.rebuild is None else method.rebuild(setting, state)
         if not isinstance(edit, Edit):
             raise PromptFileError(f"{folder / EDIT_FILE} is not of method {info.method!r}. Get an unaltered copy.")
         edit.load_state_dict(state)
-    except (RuntimeError, KeyError, ValueError) as error:  # of the state: other names, other shapes
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:  # other names, other shapes
         raise PromptFileError(
             f"{folder / EDIT_FILE} does not fit method {info.method!r}. Get an unaltered copy."
         ) from error

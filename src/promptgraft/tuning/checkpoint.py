@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from promptgraft.errors import InputError
-from promptgraft.files import write_atomic
+from promptgraft.files import open_file, write_atomic
+from promptgraft.readme import printable
 
 
 def save_checkpoint(path: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
@@ -37,19 +38,20 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     """
     tensors: dict[str, dict[str, Tensor]] = {}
     try:
+        open_file(path).close()  # no pipe, which safetensors would wait for
         with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state: dict[str, Any] = dict(json.loads(file.metadata()["state"]))
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 group, name = key.split("/", 1)
                 tensors.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of a header, a type or a state that its reader stumbles on
         raise damaged(path, error) from error
     return tensors, state
 
 
 def damaged(path: Path, error: Exception) -> InputError:
     """The error about a checkpoint that cannot be used."""
-    return InputError(f"checkpoint {path} is damaged ({error}). Remove it to start this run anew.")
+    return InputError(f"checkpoint {path} is damaged ({printable(error)[:200]}). Remove it to start this run anew.")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from promptgraft.errors import InputError, TrainingError
@@ -35,6 +36,9 @@ class Epoch:
     val_loss: float | None
     val_accuracy: float | None
     seconds: float
+
+
+_HISTORY = TypeAdapter(Annotated[list[Epoch], Field(min_length=1)])
 
 
 class Trainer:
@@ -214,11 +218,11 @@ class Trainer:
         try:
             self.model.load_state_dict(tensors["model"])
             restore_optimizer(self._optimizer, tensors["optimizer"])
-            self.history = [Epoch(**line) for line in state["history"]]
-            self._best, self.best_epoch = tensors.get("best", {}), state["best_epoch"]
+            self.history = _HISTORY.validate_python(state["history"])
+            self._best, self.best_epoch = tensors.get("best", {}), int(state["best_epoch"])
             if self._best:
-                self._best_rank = (state["best_rank"][0], state["best_rank"][1])
-        except (KeyError, TypeError, RuntimeError) as error:
+                self._best_rank = (float(state["best_rank"][0]), float(state["best_rank"][1]))
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise damaged(path, error) from error
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from promptgraft.backbones.base import Backbone, Tokens
+from promptgraft.tasks.embedded import EmbeddedSplit
 
 
 class PromptModule(nn.Module):
@@ -38,6 +39,15 @@ class PromptModule(nn.Module):
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch, counted from 0, for what does not follow from gradients."""
+
+    def source_weights(self, inputs: EmbeddedSplit) -> list[float] | None:
+        """How much of each source prompt there is, in the sources' order, a mean over inputs; None if none is weighed.
+
+        Args:
+            inputs: what the mean is over, where weights depend on the input.
+        """
+        weights = self.facts.get("weights")
+        return None if weights is None else list(weights.values())
 
     @property
     def trainable(self) -> bool:

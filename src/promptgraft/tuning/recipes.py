@@ -26,8 +26,9 @@ class Recipe(Section):
     source_share: of the rows of attention transfer's prompt, those that are made from the source (l_s / l; 0.8 is the
     median of the paper's 19 tasks); the others are learned anew. prototype_share, prototype_layer: of Self-Prompt
     Tuning, the part of the training inputs that the starting rows are made of, and whether each layer's are made of
-    its own tokens (`own`) or all layers' of the `first` or the `last` one's. verbalizer: a word for each class, in
-    their order: no head is learned, the masked-language head scores these words (for a backbone of pool `mask`).
+    its own tokens (`own`) or all layers' of the `first` or the `last` one's. alignment: of HGPrompt, λ, how much the
+    agreement of gradients weighs beside the H-score. verbalizer: a word for each class, in their order: no head is
+    learned, the masked-language head scores these words (for a backbone of pool `mask`).
 
     A method that trains only a head has constant features: it tries the linear probe's whole grid on them, and takes
     from its recipe class_balanced and label_smoothing alone.
@@ -49,6 +50,7 @@ class Recipe(Section):
     source_share: float = Field(default=0.8, gt=0, le=1)
     prototype_share: float = Field(default=1.0, gt=0, le=1)
     prototype_layer: Literal["own", "first", "last"] = "own"
+    alignment: float = Field(default=1.0, ge=0)
     verbalizer: tuple[str, ...] | None = None
 
     @property

@@ -85,6 +85,7 @@ def transfer(
     name: str | None = None,
     licence: str = "unspecified",
     command: str | None = None,
+    on_epoch: Callable[[Candidate], None] | None = None,
 ) -> Adapted:
     """Adapt a frozen backbone to a task from a prompt that was trained elsewhere, or from several.
 
@@ -105,6 +106,7 @@ def transfer(
         name: of the prompt; `<modality>/<task>` if None.
         licence: under which the prompt may be used.
         command: that makes the prompt again, for its card.
+        on_epoch: called as by `tune`, such as a `promptgraft.analysis.SourceWatch`.
 
     Raises:
         InputError, CompatibilityError, TrainingError: each names the thing and the cure.
@@ -124,6 +126,7 @@ def transfer(
         recipe=resolve_recipe(recipe, method=method, task=_task(task).name, epochs=epochs),
         checkpoint=checkpoint,
         naming=Naming(name or f"{_task(task).modality}/{_task(task).name}", licence, command),
+        on_epoch=on_epoch,
     )
 
 
