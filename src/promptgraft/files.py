@@ -37,8 +37,8 @@ def content_key(*parts: Any) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as stream:
+    """sha256 (hex) of a regular file's bytes."""
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

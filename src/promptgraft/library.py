@@ -61,6 +61,10 @@ class _Record(NamedTuple):
     entry: Entry | None
     damage: str = ""
 
+    def says_of(self, name: str) -> bool:
+        """Whether it tells what that prompt is, or what is wrong with it."""
+        return bool(self.damage) if self.entry is None else self.entry.name == name
+
 
 class _Index(BaseModel):
     """What `.index.json` holds, by name."""
@@ -260,7 +264,7 @@ class PromptLibrary:
         records = {}
         for name, stamp in sorted(_scan(self.folder)):
             record = known.get(name)
-            if record is None or record.stamp != stamp or (record.entry is not None and record.entry.name != name):
+            if record is None or record.stamp != stamp or not record.says_of(name):
                 record = self._read(name, stamp)
             if record.entry is not None or (self.folder / name).exists():  # else it was removed meanwhile
                 records[name] = record

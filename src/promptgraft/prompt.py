@@ -360,7 +360,7 @@ def _read_tensor_file(folder: Path, stored: _Stored) -> dict[str, NDArray[np.flo
     except safetensors.SafetensorError as error:
         raise PromptFileError(f"{path} is truncated or damaged ({printable(error)}). {_CURE}") from error
     if found.keys() != stored.tensors.keys():
-        differing = ", ".join(map(repr, sorted(found.keys() ^ stored.tensors.keys())))
+        differing = ", ".join(map(repr, sorted(found.keys() ^ stored.tensors.keys())))[:200]
         raise PromptFileError(f"{path} and {CARD_FILE} list different tensors: {differing} is in one only. {_CURE}")
     arrays = {}
     for name, view in sorted(found.items()):

@@ -17,7 +17,7 @@ def test_what_the_shortlist_misses_shows(monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows.keys() == {f"library-{name}" for name in ("gap", "mean-cosine", "append", "index", "folders")}
     assert rows["library-gap"].error < 0.2
     assert rows["library-mean-cosine"].error == 0
-    assert "20 of 100 prompts" in rows["library-gap"].note
+    assert "20 of 100" in rows["library-gap"].note
     monkeypatch.setattr(
         gap_sketch, "_products", lambda direction, matrix: 9 * np.ones((len(direction), matrix.shape[1]))
     )

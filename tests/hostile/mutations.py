@@ -227,7 +227,8 @@ def changed_lines(draw: st.DrawFn, data: bytes) -> bytes:
         line = lines[at]
         match draw(st.sampled_from(["json", "field", "field", "drop", "repeat", "insert", "quote", "end"])):
             case "json" if line.startswith("{"):
-                lines[at] = draw(changed_json(line.encode())).decode("utf-8", "surrogateescape")
+                encoded = line.encode("utf-8", "surrogatepass")
+                lines[at] = draw(changed_json(encoded)).decode("utf-8", "replace")
             case "field":
                 sign = draw(st.sampled_from([",", "\t", " ", '"', "/"]))
                 fields = line.split(sign)

@@ -132,6 +132,14 @@ def test_an_index_with_another_name_is_not_believed(files: dict[str, bytes], tmp
     assert PromptLibrary(folder).names() == ["text/a", "vision/b/c"]
 
 
+def test_an_index_hides_no_prompt(files: dict[str, bytes], tmp_path: Path) -> None:
+    index = json.loads(files[INDEX])
+    index["records"]["text/a"] = [[0, 0, 0], None, ""]
+    folder = lay({**files, INDEX: json.dumps(index).encode()}, tmp_path / "library")
+    stamped(folder)
+    assert PromptLibrary(folder).names() == ["text/a", "vision/b/c"]
+
+
 @pytest.mark.parametrize("name", [INDEX, "measured.jsonl", "text/a/prompt.json", "text/a/prompt.safetensors"])
 @pytest.mark.parametrize("odd", ["pipe", "device", "loop", "outside", "folder"])
 def test_a_listing_waits_for_nothing(name: str, odd: str, files: dict[str, bytes], tmp_path: Path) -> None:

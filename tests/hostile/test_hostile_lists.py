@@ -1,5 +1,6 @@
 """Published lists of images: VTAB's text splits, FGVC's tables, json and MATLAB files."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from scipy.io import savemat
 from hostile.mutations import Files, changed_json, damaged, files_of, lay, spoiled
 from hostile.searching import Search, attempt
 from promptgraft.tasks.diagnosis import diagnose
+from promptgraft.tasks.fgvc import list_fgvc
 from promptgraft.tasks.load import load_task
 from promptgraft.tasks.matlab import read_matlab
 from tasks.test_task_fgvc import PUBLISHED, records
@@ -72,7 +74,11 @@ def names_in_json(draw: st.DrawFn) -> Files:
 
 
 def test_names_in_json(search: Search) -> None:
-    search(read, names_in_json())
+    def listed(folder: Path) -> None:
+        for file in list_fgvc(folder).files:
+            assert Path(os.path.normpath(file)).is_relative_to(folder)
+
+    search(listed, names_in_json())
 
 
 def element(kind: int, content: bytes) -> bytes:

@@ -56,7 +56,8 @@ def test_folders_of_tables(search: Search) -> None:
 @st.composite
 def named(draw: st.DrawFn) -> Files:
     """JSON lines whose texts and classes are hostile."""
-    rows = [{"text": f"{draw(st.sampled_from(TEXTS))} {i}", "label": draw(st.sampled_from(TEXTS))} for i in range(12)]
+    labels = draw(st.lists(st.sampled_from(TEXTS), min_size=2, max_size=3))
+    rows = [{"text": f"{draw(st.sampled_from(TEXTS))} {i}", "label": labels[i % len(labels)]} for i in range(12)]
     return {"data.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
 
 

@@ -213,13 +213,15 @@ def _channels(values: Any) -> tuple[float, float, float]:
 
 
 def _check_weights(model: Any, missing: Iterable[str], location: str) -> None:
-    """Refuse random weights; a pooler, which no family's features pass through, is taken off instead."""
+    """Refuse random weights, and such as are no numbers; a pooler, which nothing passes through, is taken off."""
     if absent := sorted(key for key in missing if not key.startswith("pooler.")):
         raise InputError(
             f"backbone {location!r} comes without the weights {', '.join(absent[:5])}. Get a whole copy of it."
         )
     if hasattr(model, "pooler"):
         model.pooler = None
+    if odd := next((name for name, values in model.named_parameters() if not values.isfinite().all()), None):
+        raise InputError(f"backbone {location!r} holds NaN or infinite values in {odd}. Get an unaltered copy of it.")
 
 
 def _first(*values: int | None) -> int | None:

@@ -65,7 +65,7 @@ def library(size: Size) -> list[Row]:
         later = scale.prompts // 100
         built = made.index(index, dict(list(stamps.items())[later:]))
         append = made.index(index, stamps)
-        rows = [_ranked(estimator, index, made, targets, scale) for estimator in ("gap", "mean-cosine")]
+        rows = [_ranked(estimator, index, stamps, made, targets, scale) for estimator in ("gap", "mean-cosine")]
         note = f"{later} prompts; the rest, in memory, at {(scale.prompts - later) / built:,.0f} a second"
         rows.append(Row("library-append", "a new index", append, built, built / append, 0.0, note, exact=False))
         return [*rows, _indexed(sources[0], Path(name) / "prompts", scale), _listed(Path(name) / "cards", scale)]
@@ -153,7 +153,14 @@ def _evidence(patches: Rows, prompt: Rows, seed: int) -> Evidence:
     return Evidence([], [], lambda: patches, lambda: prompt, lambda rows: np.empty(0, np.float32), seed)
 
 
-def _ranked(name: str, index: SketchIndex, made: _Synthetic, targets: Sequence[Evidence], scale: _Scale) -> Row:
+def _ranked(
+    name: str,
+    index: SketchIndex,
+    stamps: Mapping[str, Stamp],
+    made: _Synthetic,
+    targets: Sequence[Evidence],
+    scale: _Scale,
+) -> Row:
     estimator, rng = ESTIMATORS[name], np.random.default_rng(3)
     some = made.rows([f"{number:07}" for number in range(scale.slice)])
     width, missed, expected = some[0].shape[1], 0, 0.0
@@ -162,6 +169,7 @@ def _ranked(name: str, index: SketchIndex, made: _Synthetic, targets: Sequence[E
         return estimator.score(replace(target, prompts=rows))
 
     def shortlisted(target: Evidence) -> None:
+        index.update(stamps, made)
         found = make_shortlist(index.segments, estimator, target, scale.read)
         scores(target, made.rows(found.names))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from promptgraft.files import write_atomic
+from promptgraft.files import open_file, write_atomic
 from promptgraft.study.trial import Trial
 
 FOLDER = "prompts"
@@ -49,8 +49,8 @@ def read_artefacts(folder: Path, expected: Mapping[str, str]) -> dict[str, bytes
     for path, sha256 in expected.items():
         content = b""
         if _inside(path):
-            with suppress(OSError):
-                content = (folder / path).read_bytes()
+            with suppress(OSError), open_file(folder / path) as stream:
+                content = stream.read()
         if hashlib.sha256(content).hexdigest() != sha256:
             return None
         found[Path(path).name] = content

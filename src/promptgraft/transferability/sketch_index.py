@@ -35,7 +35,6 @@ FOLDER = ".sketches"  # hidden, so that no prompt is looked for in it
 FULL = 1 << 26  # bytes of a file
 _LIMIT = 1 << 28  # bytes of a file that is read
 _GROUP = 64  # prompts that are read at once
-_INTEGER = 2**63 - 1  # some file systems number their files beyond what int64 holds
 _METADATA = {"promptgraft": "sketches 1"}
 _TYPES = {"<i8": "I64", "<f8": "F64", "<f4": "F32", "<f2": "F16"}
 _FILE = re.compile(r"[0-9a-f]{32}\.safetensors")
@@ -92,14 +91,16 @@ class SketchIndex:
             read: called for those without a sketch, or whose sketch is of another stamp.
             verify: hash every file, too, and sketch anew what is in one that was altered.
         """
-        missing = {name: (time & _INTEGER, size, inode & _INTEGER) for name, (time, size, inode) in stamps.items()}
-        gone = 0
+        missing, gone = dict(stamps), 0
         self.segments = []
         for segment in self._load(verify):
-            for place, (name, stamp) in enumerate(zip(segment.names, segment.stamps.tolist(), strict=True)):
-                if missing.get(name) == tuple(stamp):
+            live = []
+            for name, stamp in zip(segment.names, map(tuple, segment.stamps.tolist()), strict=True):
+                known = missing.get(name)
+                live.append(known is not None and (stamp == known or stamp == _storable(known)))
+                if live[-1]:
                     del missing[name]  # a second sketch of it is not needed
-                    segment.live[place] = True
+            segment.live[:] = live
             gone += len(segment.names) - int(segment.live.sum())
             self.segments.append(segment)
         before = len(self)
@@ -138,7 +139,9 @@ class SketchIndex:
     def _add(self, width: int, parts: list[tuple[list[str], Sketches]], stamps: Mapping[str, Stamp]) -> None:
         """Keep new sketches of one width; they take over those in files that are less than half full."""
         fresh = [
-            Segment(width, names, np.array([stamps[name] for name in names]), made, np.ones(len(names), bool))
+            Segment(
+                width, names, np.array([_storable(stamps[name]) for name in names]), made, np.ones(len(names), bool)
+            )
             for names, made in parts
         ]
         room = _rows_of_a_file(width)
@@ -190,6 +193,12 @@ class _Stored(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(FIELDS)
+
+
+def _storable(stamp: Stamp) -> Stamp:
+    """The stamp in int64, beyond which some file systems number their files."""
+    time, size, inode = stamp
+    return time & 2**63 - 1, size, inode & 2**63 - 1
 
 
 def _as_named(path: Path) -> bool:

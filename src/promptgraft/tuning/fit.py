@@ -220,6 +220,8 @@ class Trainer:
             restore_optimizer(self._optimizer, tensors["optimizer"])
             self.history = _HISTORY.validate_python(state["history"])
             self._best, self.best_epoch = tensors.get("best", {}), int(state["best_epoch"])
+            if not 0 <= self.best_epoch <= self.epoch:
+                raise ValueError(f"its best epoch is {self.best_epoch} of {self.epoch}")
             if self._best:
                 self._best_rank = (float(state["best_rank"][0]), float(state["best_rank"][1]))
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
