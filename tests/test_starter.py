@@ -14,7 +14,8 @@ NAMES = starter().names()
 def test_there_are_prompts_of_both_modalities():
     modalities = [entry.modality for entry in starter().find()]
     assert modalities.count("vision") >= 3
-    assert modalities.count("text") >= 13
+    assert modalities.count("text") >= 16
+    assert sum(starter()[name].card.task.pair for name in NAMES) >= 5
     assert not starter().damaged()
 
 
@@ -42,7 +43,9 @@ def test_the_card_names_a_command_that_parses(name):
 
 def test_what_was_measured_is_of_prompts_that_are_there():
     transfers = [found for found in starter().measured() if found.source in NAMES]
-    assert {found.source for found in transfers} == {name for name in NAMES if name.startswith("text/")}
+    of_the_study = {name for name in NAMES if starter()[name].card.command == "promptgraft study run cross-modality"}
+    assert {found.source for found in transfers} == of_the_study
+    assert len(of_the_study) == 13
     assert {found.method for found in transfers} == {"frozen", "projection"}
     assert len({found.target for found in transfers}) >= 6
     assert {found.source_id for found in transfers} <= {entry.id for entry in starter().find()}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Rebuild the starter library. A prompt for images is tuned by the command that its card names; those for texts, and what
-# was measured with them, are what the ready study cross-modality makes, less the prompts that learned nothing.
-#     tools/build_starter.sh [NAME...]        all prompts, or those named, such as vision/land-zones; text for all of these
+# Rebuild the starter library. A prompt for images, and one that matches the texts of a pair, is tuned by the command that
+# its card names; the others for texts, and what was measured with them, are what the ready study cross-modality makes, less
+# the prompts that learned nothing.
+#     tools/build_starter.sh [NAME...]        all prompts, or those named, such as vision/land-zones; text for the study's
 set -euo pipefail
 cd "$(dirname "$0")/.."
 library=$PWD/src/promptgraft/starter
@@ -10,10 +11,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 images="--image-size 70 --dtype bfloat16 --n-train 800 --n-val 200 --n-test 200"
+pairs="--backbone packs/minilm-l6 --method spt --layers shallow --prompt-length 20 --max-length 64 --dtype bfloat16"
+pairs+=" --epochs 3"
 prompts=(
   "vision/land-zones builtin/land-zones --method spt --layers deep $images"
   "vision/digits builtin/digits --method spt --layers deep $images"
   "vision/textile builtin/textile --method spt --layers shallow $images"
+  "text/boolq-match builtin/boolq-match $pairs --n-train 2000 --n-val 500 --n-test 500 --test"
+  "text/piqa-match builtin/piqa-match $pairs --n-train 2000 --n-val 440 --n-test 440 --test"
+  "text/pubmedqa-match builtin/pubmedqa-match $pairs --n-train 1400 --n-val 300 --n-test 300 --test"
 )
 for prompt in "${prompts[@]}"; do
   read -r name arguments <<<"$prompt"

@@ -38,6 +38,9 @@ SIZES = {  # examples, classes
     "piqa": (3000, 2),
     "corr2cause": (2246, 3),
     "crepe": (1520, 3),
+    "boolq-match": (20296, 2),
+    "piqa-match": (2932, 2),
+    "pubmedqa-match": (2000, 2),
     "word-sense": (4884, 2),
 }
 

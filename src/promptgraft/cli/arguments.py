@@ -41,6 +41,7 @@ ImageSize = Annotated[
         help="Side of images in pixels; by default the model's own, on a CPU 112 at most.", show_default=False
     ),
 ]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens kept of a text; by default 128.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Of the split of the data and of the training.")]
 Recipe = Annotated[str, typer.Option(help="'short', or 'paper' for the settings of the method's paper.")]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", show_default=False)]
@@ -77,6 +78,7 @@ def open_data(
     backbone: str | None,
     *,
     image_size: int | None,
+    max_length: int | None = None,
     device: str,
     dtype: str,
     pool: "Pool | None" = None,
@@ -88,6 +90,7 @@ def open_data(
         data: what `load_task` takes as its source.
         backbone: what `load_backbone` takes; None for the default of the task's modality.
         image_size: pixels; only for images.
+        max_length: tokens; only for texts.
         device: where the model runs.
         dtype: in what precision.
         pool: where features are read; None for the model's own way.
@@ -102,8 +105,11 @@ def open_data(
     task = load_task(data, **options)
     if image_size is not None and task.modality != "vision":
         raise InputError(f"--image-size {image_size} does not apply: {task.name} holds texts. Leave it out.")
+    if max_length is not None and task.modality != "text":
+        raise InputError(f"--max-length {max_length} does not apply: {task.name} holds images. Leave it out.")
     name = backbone or DEFAULT_BACKBONES[task.modality]
-    model = load_backbone(name, image_size=image_size, pool=pool, device=device, dtype=dtype)
+    length = 128 if max_length is None else max_length
+    model = load_backbone(name, image_size=image_size, max_length=length, pool=pool, device=device, dtype=dtype)
     info = model.info
     if device == "cpu" and image_size is None and (info.image_size or 0) > SMALL and info.patch_size:
         side = max(SMALL // info.patch_size, 1) * info.patch_size

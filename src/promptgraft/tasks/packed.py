@@ -7,6 +7,7 @@ from promptgraft.tasks.labelled import Labelled
 
 _IMAGES = "promptgraft.tasks.packed_images"
 _TEXTS = "promptgraft.tasks.packed_texts"
+_MATCHING = "promptgraft.tasks.matching"
 
 BUILTIN: Registry[Callable[[], Labelled]] = Registry(
     "built-in task",
@@ -39,6 +40,9 @@ BUILTIN: Registry[Callable[[], Labelled]] = Registry(
         "piqa": f"{_TEXTS}:piqa",
         "corr2cause": f"{_TEXTS}:corr2cause",
         "crepe": f"{_TEXTS}:crepe",
+        "boolq-match": f"{_MATCHING}:boolq_match",
+        "piqa-match": f"{_MATCHING}:piqa_match",
+        "pubmedqa-match": f"{_MATCHING}:pubmedqa_match",
         "word-sense": "promptgraft.tasks.word_sense:word_sense",
     },
     hint="`promptgraft packs ls` lists them.",
