@@ -2,6 +2,7 @@
 
 from collections import Counter
 from hashlib import sha256
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,8 @@ def _cost(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "method": method,
             "trials": len(group),
             "seconds": sum(trial["seconds"] for trial in group),
+            "seconds_each": median(trial["seconds"] for trial in group),
+            "parameters": mean(trial["parameters"] for trial in group) if kind == "train" else None,
             "peak_memory": max(trial["peak_memory"] for trial in group),
         }
         for (kind, method), group in groups.items()

@@ -44,7 +44,7 @@ def test_markdown_has_every_table():
 def test_markdown_rows_keep_their_columns_whatever_the_names():
     text = markdown(hostile_study())
     tables = [cells(block) for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == text.count("\n## ") == 13
+    assert len(tables) == text.count("\n## ") == 14
     for rows in tables:
         assert {len(row) for row in rows} == {len(rows[0])}
     assert "<b>" not in text.split("\n", 1)[1]
@@ -149,6 +149,15 @@ def test_gains_and_orders_have_tables():
     assert heads == ["Source", "Measured", *(name.replace("_", r"\_") for name in ESTIMATORS)]
     assert sorted(line[1] for line in lines)[::-1] == [line[1] for line in lines]
     assert sorted(line[2].strip("*") for line in lines) == list("123456")
+
+
+def test_cost_stands_by_method_least_parameters_first():
+    study = sample_study()
+    heads, *lines = table(markdown(study), "baselines: cost")
+    known = {row["method"]: row for row in study["cost"] if row["kind"] == "train"}
+    parameters = [known[line[0]]["parameters"] for line in lines]
+    assert (len(heads), len(lines), parameters) == (5, len(known), sorted(parameters))
+    assert [float(line[3]) for line in lines] == [round(known[line[0]]["seconds_each"], 1) for line in lines]
 
 
 def test_empty_study_has_no_tables():

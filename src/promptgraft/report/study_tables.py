@@ -7,7 +7,7 @@ from typing import Any
 from promptgraft.report import wording
 from promptgraft.report.study_agreement import beaten, feet, repeated
 from promptgraft.report.study_facts import facts_tables
-from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids
+from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids, listed
 from promptgraft.report.study_source_tables import ranking_tables, source_tables, tuned_table
 from promptgraft.report.study_sources import alone
 from promptgraft.report.study_table import Cell, Table, marked_cells
@@ -71,6 +71,8 @@ def _tables(study: Mapping[str, Any]) -> Iterator[Table]:
             yield _averages(grid.backbone, rows, study)
         yield from source_tables(study, grid.backbone)
         yield from together_tables(study, grid.backbone)
+    if costs := [row for row in listed(study, "cost") if row["kind"] == "train" and row.get("parameters") is not None]:
+        yield _cost(costs, study)
     yield from facts_tables(study)
     for agreement in agreements(study):
         yield _agreement(agreement, study)
@@ -116,6 +118,19 @@ def _averages(backbone: str, rows: Sequence[Row], study: Mapping[str, Any]) -> T
             numbers += [Cell(wording.p_value(row.get("p")))]
         lines.append(names + numbers)
     return Table(f"{study.get('name')}: averages over targets on {backbone}", "", 2, heads, lines)
+
+
+def _cost(rows: Sequence[Row], study: Mapping[str, Any]) -> Table:
+    heads = ["Method", "Trials", "Parameters", "Seconds", "Peak memory"]
+    lines = []
+    for row in sorted(rows, key=lambda row: float(row["parameters"])):
+        numbers = [str(row["trials"]), wording.compact(row["parameters"]), wording.decimal(row["seconds_each"])]
+        lines.append([Cell(str(row["method"])), *map(Cell, numbers), Cell(wording.memory(row["peak_memory"]))])
+    note = (
+        "Trainable parameters, those of the head included, on average over targets; the median of the seconds that a "
+    )
+    note += "trial took with its test, beside what else the machine had to do; the largest peak memory of a trial."
+    return Table(f"{study.get('name')}: cost", note, 1, heads, lines)
 
 
 def _agreement(agreement: Agreement, study: Mapping[str, Any]) -> Table:

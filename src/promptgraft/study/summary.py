@@ -184,9 +184,11 @@ def _cost(records: Sequence[Record]) -> list[dict[str, Any]]:
     ).items():
         measured = [record.measured or {} for record in members]
         peaks = [m["peak_memory"] for m in measured if m.get("peak_memory") is not None]
+        trained = [r.result["parameters"] for r in members if r.result is not None and "parameters" in r.result]
         rows.append(
             {"kind": kind, "method": what, "trials": len(members), "seconds": sum(m["seconds"] for m in measured)}
-            | {"peak_memory": max(peaks, default=None)}
+            | {"seconds_each": float(np.median([m["seconds"] for m in measured]))}
+            | {"parameters": mean_of(trained) if trained else None, "peak_memory": max(peaks, default=None)}
         )
     return rows
 
