@@ -109,7 +109,7 @@ def test_a_run_writes_its_folder(promptgraft, common, tmp_path, monkeypatch):
     assert max(map(len, lines[4:9])) <= 100
     assert lines[-2].endswith("measured once on 9 examples.")
     assert lines[-1].startswith(f"wrote {out} (")
-    assert lines[-1].endswith(f"next: promptgraft predict {out} new/*.jpg")
+    assert lines[-1].endswith(f"next: promptgraft predict {out} new/")
 
 
 def test_the_folder_classifies_as_the_result_says(promptgraft, common, photos, tmp_path, monkeypatch):
@@ -199,12 +199,12 @@ def test_prompts_of_a_library_race_too(promptgraft, common, library, tmp_path, m
         "vision/wide": "projection",
         "text/same": "projection",
     }
-    assert "library: 6 prompts, 4 fit; nearest by gap, to be tried: " in printed
+    assert "library: 6 prompts, 4 fit; best by leave-one-out, to be tried: " in printed
     assert "\nevidence: none, a rank is a guess\n" in printed
     assert result["ranking_evidence"].startswith("No transfer has been measured with this library yet")
     assert {row["prompt"] for row in result["ranking"]} == set(library)
-    assert {row["estimator"] for row in result["ranking"]} == {"gap", "norm", "volume"}
-    assert len(result["ranking"]) == 18
+    assert {row["estimator"] for row in result["ranking"]} == {"leave-one-out", "gap", "norm", "volume"}
+    assert len(result["ranking"]) == 24
     assert result["source"] in ("vision/wide", "text/same")
     assert f"projection of {result['source']}" in result["verdict"]
     adapted = load_adapted(out)
@@ -265,6 +265,7 @@ def test_a_tiny_budget_still_gives_a_result(promptgraft, common, library, tmp_pa
     result = result_of(out)
     assert result["method"] == "linear"
     assert result["budget_seconds"] == 0.001
+    assert {row["estimator"] for row in result["ranking"]} == {"gap", "norm", "volume"}  # no time to run the model
     others = [c for c in result["candidates"] if c["method"] != "linear"]
     assert len(others) == 6
     for candidate in others:
@@ -300,8 +301,10 @@ def test_a_budget_ends_the_race(promptgraft, common, tmp_path, monkeypatch):
     result = result_of(out)
     assert result["seconds"] <= 120
     stopped = [c for c in result["candidates"] if c["method"] != "linear"]
-    assert {c["reason"] for c in stopped} == {f"the time budget ran out after {c['epochs']} epochs" for c in stopped}
-    assert {c["epochs"] for c in stopped} <= {2, 3}
+    trained = [c for c in stopped if c["epochs"]]
+    assert [c["reason"] for c in stopped if c not in trained] == ["not among the best 2 at the start"]
+    assert {c["reason"] for c in trained} == {f"the time budget ran out after {c['epochs']} epochs" for c in trained}
+    assert {c["epochs"] for c in trained} <= {3, 4}
     assert all(c["val_accuracy"] for c in stopped)
 
 
@@ -341,7 +344,7 @@ def test_a_pipe_gets_plain_text(common, tmp_path, monkeypatch):
     done = subprocess.run([*words, *map(str, common), "--out", out], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert done.stdout.rstrip().endswith(f"next: promptgraft predict '{out}' new/*.jpg")
+    assert done.stdout.rstrip().endswith(f"next: promptgraft predict '{out}' new/")
     assert result_of(out)["command"].startswith("promptgraft adapt ")
     assert f"promptgraft predict '{out}'" in (out / "report.html").read_text().replace("&#39;", "'")
 
@@ -360,7 +363,7 @@ class Stop:
         self.real(trainer, *args, **options)
 
 
-@pytest.mark.parametrize("after", [0, 1, 4, 6, 8])
+@pytest.mark.parametrize("after", [0, 1, 2, 4])
 def test_a_stopped_run_goes_on_to_the_same_result(promptgraft, common, library, tmp_path, monkeypatch, after):
     command = [*common, "--library", library.folder, "--seed", 5]
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"

@@ -45,7 +45,7 @@ def test_the_best_ranked_prompts_that_fit_are_planned_under_their_names(make_pro
         library.add(make_prompt(layers, length, dim, modality="vision", name="vision/all-alike"), name)
     ranking = rank_library(library, data, seed=0)
     assert set(ranking.fitting) == {"wide", "same", "deep"}
-    assert ranking.fitting[-1] == "wide"  # no gap to another width
+    assert ranking.fitting[-1] == "wide"  # the model does not take another width, so it has no score
     assert {row["prompt"] for row in ranking.rows()} == {"wide", "same", "deep", "deeper"}
     assert [row["score"] for row in ranking.rows() if (row["prompt"], row["estimator"]) == ("wide", "gap")] == [None]
     plans = plan_candidates(library, ranking, data, top=3)
@@ -64,7 +64,7 @@ def test_the_ranking_says_how_far_to_trust_it(make_prompt, data, tmp_path):
     for seed, name in enumerate("ab"):
         library.add(make_prompt(dim=32, seed=seed), name)
     assert rank_library(library, data, seed=0).evidence is None
-    scores = {"one": [(1, 2), (2, 1)], "two": [(2, 1), (1, 1)]}  # of gap and norm; norm says nothing on the second
+    scores = {"one": [(1, 2), (2, 1)], "two": [(2, 1), (1, 1)]}  # norm says nothing on the second
     library.add_measured(
         Transfer(
             study="s",
@@ -78,15 +78,16 @@ def test_the_ranking_says_how_far_to_trust_it(make_prompt, data, tmp_path):
             accuracy=0.5 + place / 10,
             baseline=None,
             seeds=1,
-            scores=dict(zip(("gap", "norm"), own[place], strict=True)),
+            scores=dict(zip(("leave-one-out", "norm"), own[place], strict=True)),
         )
         for target, own in scores.items()
         for place, entry in enumerate(library.find())
     )
     ranking = rank_library(library, data, seed=0)
-    assert ranking.evidence == "gap beats norm on 1 of 1 measured target"
-    assert ranking.table.attrs["evidence"]["gap"]["targets"] == 2
-    assert [set(row) for row in ranking.rows()] == [{"prompt", "estimator", "score", "rank", "seconds"}] * 6
+    assert ranking.evidence == "leave-one-out beats norm on 1 of 1 measured target"
+    assert ranking.table.attrs["evidence"]["leave-one-out"]["targets"] == 2
+    assert [set(row) for row in ranking.rows()] == [{"prompt", "estimator", "score", "rank", "seconds"}] * 8
+    assert rank_library(library, data, 0, ("norm", "volume")).order == "norm"
 
 
 def test_no_prompt_fits(make_prompt, data, tmp_path):

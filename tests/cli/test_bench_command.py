@@ -31,8 +31,9 @@ def test_json_holds_the_rows_of_the_named_benches_once() -> None:
         "modality-gap-cdist",
         "linear-grid",
         "linear-grid-own",
+        "linear-grid-sklearn",
     ]
-    assert all({"name", "ratio", "error", "seconds", "baseline"} <= set(row) for row in rows)
+    assert all({"name", "ratio", "error", "seconds", "baseline", "date", "machine"} <= set(row) for row in rows)
 
 
 def test_a_ratio_that_was_lost_fails_and_is_named(tmp_path) -> None:

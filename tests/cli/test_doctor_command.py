@@ -75,6 +75,12 @@ def test_a_run_is_looked_over(promptgraft: Any, image_folder: Path, tiny_vit_fol
     assert printed.startswith("photos: ")
     assert "val " in printed
     found = json.loads(promptgraft("doctor", "run", out, "--json")[1])
+    lines = printed.splitlines()
+    start = lines.index(f"learning curve of {found['curve_of']}, epoch {found['best_epoch']} kept")
+    assert lines[start + 1].split() == ["epoch", "train", "loss", "val", "loss", "val", "accuracy"]
+    shown = [line.split() for line in lines[start + 2 : start + 2 + len(found["curve"])]]
+    assert [int(line[0]) for line in shown] == [line["epoch"] for line in found["curve"]]
+    assert [float(line[-1]) for line in shown] == [round(line["val_accuracy"], 3) for line in found["curve"]]
     assert found["task"] == "photos"
     assert "val_head" in found["scores"]
     result = json.loads((out / "result.json").read_text())

@@ -142,7 +142,7 @@ def test_tune_prints_accuracies(promptgraft: Any, tiny_vit_folder: Path, image_f
     assert lines[1] == f"backbone dir:{tiny_vit_folder} (32-d, 2 layers, 28 px)"
     assert re.fullmatch(r"val accuracy [01]\.\d{3} \(95 % interval [01]\.\d{3} to [01]\.\d{3}, n = 6\)", lines[2])
     assert lines[3].startswith("test accuracy ")
-    assert lines[4] == f"wrote {tmp_path / 'a b'}     next: promptgraft predict '{tmp_path / 'a b'}' FILE"
+    assert lines[4] == f"wrote {tmp_path / 'a b'}     next: promptgraft predict '{tmp_path / 'a b'}' new/"
     assert not list((tmp_path / "cache" / "runs").iterdir())  # the checkpoint is gone
     code, out, _ = promptgraft(*arguments, "--json", "--out", tmp_path / "json")
     result = json.loads(out)
@@ -214,12 +214,16 @@ def test_rank(promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, make_
     code, out, error = promptgraft(*arguments)
     assert (code, error) == (0, "")
     lines = out.splitlines()
-    assert lines[2].split() == ["prompt", "gap", "norm", "volume"]
+    assert lines[2].split() == ["prompt", "leave-one-out", "gap", "norm", "volume"]
     assert [line.split()[0] for line in lines[3:6]][-1] == "text/narrow"
-    assert lines[6].startswith("gap has no score for text/narrow")
-    assert lines[7] == "no measured transfer in this library: a rank is a guess"
+    assert [line.split()[0] for line in lines[6:8]] == ["leave-one-out", "gap"]
+    assert all("has no score for text/narrow" in line for line in lines[6:8])
+    assert lines[8] == "no measured transfer in this library: a rank is a guess"
     best = lines[3].split()[0]
-    assert lines[8] == f"next: promptgraft transfer {best} {shlex.join(map(str, arguments[1:]))} --out DIR"
+    photos, *options = map(str, arguments[1:])
+    # made for texts
+    given = f"{shlex.quote(photos)} --method projection {shlex.join(options)}"
+    assert lines[9] == f"next: promptgraft transfer {best} {given} --out DIR"
     rows = json.loads(promptgraft(*arguments, "--json", "--estimators", "norm, gap")[1])
     assert [(row["estimator"], row["rank"]) for row in rows] == [(e, r) for e in ("norm", "gap") for r in (1, 2, 3)]
     assert [row["score"] for row in rows if row["prompt"] == "text/narrow" and row["estimator"] == "gap"] == [None]
@@ -233,6 +237,12 @@ def test_image_size_is_for_images(promptgraft: Any, tmp_path: Path) -> None:
     PromptLibrary(tmp_path / "prompts")
     code, _, error = promptgraft("tune", table, "--image-size", 56, "--out", tmp_path / "x")
     assert (code, error) == (2, "error: --image-size 56 does not apply: texts holds texts. Leave it out.\n")
+
+
+def test_max_length_is_for_texts(promptgraft: Any, tmp_path: Path) -> None:
+    arguments = ["tune", "builtin/digits", "--max-length", 64, "--n-train", 20, "--n-val", 10, "--n-test", 10]
+    code, _, error = promptgraft(*arguments, "--out", tmp_path / "x")
+    assert (code, error) == (2, "error: --max-length 64 does not apply: digits holds images. Leave it out.\n")
 
 
 def test_resumable_commands_exist() -> None:

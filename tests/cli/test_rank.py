@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,16 @@ def test_each_estimator_says_what_it_rests_on(promptgraft: Any, library: PromptL
     code, out, error = promptgraft(*arguments)
     assert (code, error) == (0, "")
     lines = out.splitlines()
-    assert lines[6].startswith("gap: Kendall 67 (")
-    assert lines[6].endswith(") on 2 measured targets of this library; beats norm on 1 of 2 (p 0.5)")
-    assert lines[7].startswith("norm: Kendall 0 (")
-    assert lines[7].endswith(") on 2 measured targets of this library")
-    assert lines[8] == "volume: no measured transfer in this library"
-    assert lines[9].startswith("next: promptgraft transfer ")
+    assert lines[6] == "leave-one-out: no measured transfer in this library"
+    assert lines[7].startswith("gap: Kendall 67 (")
+    assert lines[7].endswith(") on 2 measured targets of this library; beats norm on 1 of 2 (p 0.5)")
+    assert lines[8].startswith("norm: Kendall 0 (")
+    assert lines[8].endswith(") on 2 measured targets of this library")
+    assert lines[9] == "volume: no measured transfer in this library"
+    assert lines[10].startswith("next: promptgraft transfer ")
     rows = json.loads(promptgraft(*arguments, "--json")[1])
     found = {row["estimator"]: row["evidence"] for row in rows}
-    assert len(rows) == 9
+    assert len(rows) == 12
     assert found["volume"] is None
     assert (found["gap"]["targets"], found["gap"]["beats_norm"], found["gap"]["compared"]) == (2, 1, 2)
     assert found["norm"]["kendall"] == pytest.approx(0)
@@ -144,3 +146,38 @@ def test_more_estimators_than_fit_beside_one_another_take_a_further_table() -> N
     tables = laid_out(list(ESTIMATORS))
     assert len(tables) == 2
     assert sum(len(lines[0].split()) - 1 for lines in tables) == len(ESTIMATORS)
+
+
+@pytest.mark.parametrize(
+    ("modality", "layers", "method"), [("vision", 1, "initial"), ("vision", 2, "initial"), ("text", 1, "projection")]
+)
+def test_the_next_command_names_a_method_that_fits(
+    promptgraft: Any,
+    make_prompt: Any,
+    image_folder: Path,
+    tiny_vit_folder: Path,
+    tmp_path: Path,
+    modality: str,
+    layers: int,
+    method: str,
+) -> None:
+    library = PromptLibrary(tmp_path / "prompts")
+    library.add(make_prompt(layers, dim=32, modality=modality), "a-prompt")
+    common = ["--library", library.folder, "--backbone", f"dir:{tiny_vit_folder}"]
+    _, out, _ = promptgraft("rank", image_folder, *common, "--estimators", "norm")
+    last = out.splitlines()[-1]
+    assert last.startswith(f"next: promptgraft transfer a-prompt {image_folder} --method {method} ")
+    words = shlex.split(last.partition("promptgraft ")[2].replace("DIR", str(tmp_path / "out")))
+    assert promptgraft(*words, "--epochs", 1)[0] == 0
+
+
+def test_no_next_command_where_no_method_fits(
+    promptgraft: Any, make_prompt: Any, image_folder: Path, tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    library = PromptLibrary(tmp_path / "prompts")
+    library.add(make_prompt(2, dim=32, modality="text"), "deep-text")
+    arguments = ["--library", library.folder, "--backbone", f"dir:{tiny_vit_folder}", "--estimators", "norm"]
+    _, out, _ = promptgraft("rank", image_folder, *arguments)
+    assert out.splitlines()[-1].startswith(
+        f"none of these can be grafted onto this backbone     next: promptgraft adapt {image_folder} --backbone "
+    )

@@ -1,6 +1,7 @@
 """Which candidates a run tries: the linear probe, prompts from scratch, transfers of the best-ranked prompts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,16 +12,17 @@ from promptgraft.ensembles.aligned import fits_own
 from promptgraft.library import Entry, PromptLibrary
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.embedded import EmbeddedTask
-from promptgraft.transferability.ranking import rank
+from promptgraft.transferability.ranking import DEFAULT, rank
 from promptgraft.transferability.track_record import short_form
 
-ESTIMATORS = ("gap", "norm", "volume")
 FROM_SCRATCH: tuple[tuple[str, Literal["shallow", "deep"]], ...] = (
     ("linear", "shallow"),
     ("vpt", "deep"),  # deep prompts are cheaper to train than shallow ones, so they come first where time is short
     ("spt", "deep"),
     ("vpt", "shallow"),
 )
+LOOKED_AT = 250
+"""Training examples at most that the model sees under each prompt of the library, to rank it."""
 TOGETHER = 3
 """Prompts in an ensemble; a run that may try fewer tries none."""
 ENSEMBLES = {"average": 1, "hgprompt": 1 + 4 * TOGETHER}
@@ -60,17 +62,19 @@ class LeftOut:
 class Ranking:
     """The library seen from one task.
 
-    table: as `rank` gives it. fitting: prompts that some method can take, best first.
+    table: as `rank` gives it. order: the estimator that orders the prompts. fitting: those that some method can take,
+    best first.
     """
 
     table: pd.DataFrame
+    order: str
     fitting: tuple[str, ...]
 
     @property
     def evidence(self) -> str | None:
         """How far to trust the estimator that orders the prompts, in half a line; None where nothing is measured."""
-        record = self.table.attrs["evidence"][ESTIMATORS[0]]
-        return None if record is None else short_form(ESTIMATORS[0], record)
+        record = self.table.attrs["evidence"][self.order]
+        return None if record is None else short_form(self.order, record)
 
     def rows(self) -> list[dict[str, Any]]:
         """The table as JSON can hold it: a missing score is None."""
@@ -95,17 +99,19 @@ def bridging_method(entry: Entry, info: BackboneInfo, modality: Modality) -> str
     return "projection" if entry.layers == 1 else None
 
 
-def rank_library(library: PromptLibrary, data: EmbeddedTask, seed: int) -> Ranking | None:
-    """Rank a library's prompts for a task; None where it holds no prompt that fits."""
+def rank_library(
+    library: PromptLibrary, data: EmbeddedTask, seed: int, estimators: Sequence[str] = DEFAULT
+) -> Ranking | None:
+    """Rank a library's prompts for a task, by the first estimator; None where it holds no prompt that fits."""
     entries = {entry.name: entry for entry in library.find()}
     info, modality = data.backbone.info, data.task.modality
     fits = {name for name, entry in entries.items() if bridging_method(entry, info, modality)}
     if not fits:
         return None
-    table = rank(library, data.backbone, data, ESTIMATORS, seed=seed)
-    first = table[table["estimator"] == ESTIMATORS[0]].sort_values("rank", kind="stable")
+    table = rank(library, data.backbone, data, estimators, seed=seed, limit=LOOKED_AT)
+    first = table[table["estimator"] == estimators[0]].sort_values("rank", kind="stable")
     fitting = tuple(name for name in first["prompt"] if name in fits)
-    return Ranking(table, fitting)
+    return Ranking(table, estimators[0], fitting)
 
 
 def plan_candidates(library: PromptLibrary, ranking: Ranking | None, data: EmbeddedTask, top: int) -> list[Plan]:

@@ -1,7 +1,6 @@
 """The contents of `result.json`: the winner, every candidate, the test, and everything that made them."""
 
 import datetime
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +17,7 @@ from promptgraft.intervals import accuracy
 from promptgraft.tasks.base import Task
 from promptgraft.tuning.adapted import versions
 from promptgraft.tuning.candidate import Candidate
+from promptgraft.tuning.fit import storable
 
 SHOWN_ERRORS = 40
 NO_EVIDENCE = "No transfer has been measured with this library yet, so a rank is a guess to be tried, not a finding."
@@ -90,7 +90,7 @@ def _evidence(ranking: Ranking) -> str:
 
 def _row(candidate: Candidate, winner: bool, difference: Score | None, named: Mapping[str, str]) -> dict[str, Any]:
     weights = candidate.model.prompt.facts.get("weights", {})
-    history = [{key: _finite(value) for key, value in asdict(line).items()} for line in candidate.history]
+    history = [asdict(line) for line in storable(candidate.history)]
     return {
         "method": candidate.method.name,
         "layers": candidate.shown_layers,
@@ -166,7 +166,3 @@ def _text(item: Any) -> str:
 
 def _dump(score: Score | None) -> dict[str, Any] | None:
     return None if score is None else score.model_dump()
-
-
-def _finite(value: float | int | None) -> float | int | None:
-    return value if value is None or math.isfinite(value) else None

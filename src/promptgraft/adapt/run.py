@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from promptgraft.adapt.halving import OUT_OF_TIME, Clock, race, steps
-from promptgraft.adapt.plan import LeftOut, Plan, plan_candidates, rank_library
+from promptgraft.adapt.plan import LOOKED_AT, LeftOut, Plan, plan_candidates, rank_library
 from promptgraft.adapt.result import build_result
 from promptgraft.backbones.base import Backbone
 from promptgraft.card import Score
@@ -22,6 +22,7 @@ from promptgraft.progress import progress_bar
 from promptgraft.report.page import write_report
 from promptgraft.tasks.base import Task
 from promptgraft.tasks.embedded import EmbeddedTask, embed_task, join
+from promptgraft.transferability.ranking import DEFAULT, QUICK
 from promptgraft.tuning.adapted import Adapted, Naming, adapted_from
 from promptgraft.tuning.candidate import Candidate
 from promptgraft.tuning.method import METHODS, Setting
@@ -95,10 +96,11 @@ def adapt(
     check_output_folder(out)
     clock = Clock(budget)
     data = embed_task(backbone, task)
-    ranking = rank_library(library, data, seed) if top and len(library) else None
+    ranking = rank_library(library, data, seed, _estimators(library, data, clock)) if top and len(library) else None
     if ranking is not None:
         tried, evidence = ", ".join(ranking.fitting[:top]), ranking.evidence or "none, a rank is a guess"
-        say(f"library: {len(library)} prompts, {len(ranking.fitting)} fit; nearest by gap, to be tried: {tried}")
+        fit = f"{len(library)} prompts, {len(ranking.fitting)} fit"
+        say(f"library: {fit}; best by {ranking.order}, to be tried: {tried}")
         say(f"evidence: {evidence}")
     elif top:
         say(f"library: {len(library)} prompts, none fits" if len(library) else "library: empty, no prompt to transfer")
@@ -166,13 +168,13 @@ def find_best(
     clock.retrain_share = 1 + len(task.val) / len(task.train)
     candidates, left_out = _start(plans, setting, data, recipe, checkpoints, clock, forward)
     running = sum(candidate.status == "running" for candidate in candidates)
-    with progress_bar("candidates", steps(running, recipe.epochs), "epoch") as bar:
+    with progress_bar("candidates", steps(running, recipe), "epoch") as bar:
 
         def on_epoch(candidate: Candidate) -> None:
             bar.note(candidate.label if candidate.source is None else f"{candidate.label} of {candidate.source}")
             bar.advance()
 
-        race(candidates, recipe.epochs, clock, on_epoch)
+        race(candidates, recipe, clock, on_epoch)
     winner = _winner(candidates)
     return Best(candidates, left_out, winner, _retrain(winner, data, recipe, command))
 
@@ -188,6 +190,12 @@ def _check(task: Task, prompt_length: int, top: int) -> None:
                 f"task {task.name} has no {name} examples. Add data, or ask for a larger part of it: n_{name} "
                 f"(--n-{name} on the command line)."
             )
+
+
+def _estimators(library: PromptLibrary, data: EmbeddedTask, clock: Clock) -> Sequence[str]:
+    """What ranks the library: with a forward pass for each prompt where these take a fifth of the budget at most."""
+    passes = len(library) * min(len(data.train), LOOKED_AT) * _forward_seconds(data)
+    return DEFAULT if clock.has(5 * passes) else QUICK
 
 
 def _start(

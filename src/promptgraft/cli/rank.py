@@ -30,8 +30,14 @@ def rank(
     data: Data,
     library: Annotated[str, typer.Option(metavar="DIR", help="A folder, 'user' or 'starter'.")] = "starter",
     estimators: Annotated[
-        str, typer.Option(metavar="NAMES", help="Joined by commas; the first one orders the table.")
-    ] = "gap,norm,volume",
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Joined by commas; the first one orders the table. Default: leave-one-out,gap,norm,volume; for a "
+            "shortlist without the first.",
+            show_default=False,
+        ),
+    ] = None,
     shortlist: Annotated[
         int | None,
         typer.Option(
@@ -53,6 +59,7 @@ def rank(
     """Rank a library's prompts for a task, before any of them is tried.
 
     'norm' and 'volume' (of the source's training data) are the trivial baselines that a better estimator has to beat.
+    'leave-one-out' runs the model on at most 1,000 training examples under each prompt; the other defaults do not.
 
     --shortlist is for large libraries; 'promptgraft library index' makes beforehand the sketches that it looks at.
 
@@ -60,8 +67,9 @@ def rank(
     """
     from rich.console import Console
 
+    from promptgraft.adapt.plan import bridging_method
     from promptgraft.cli.run import announce
-    from promptgraft.library import open_library
+    from promptgraft.library import Entry, open_library
     from promptgraft.readme import printable
     from promptgraft.transferability import ranking
 
@@ -77,7 +85,7 @@ def rank(
         n_val=n_val,
         n_test=n_test,
     )
-    names = [name.strip() for name in estimators.split(",")]
+    names = None if estimators is None else [name.strip() for name in estimators.split(",")]
     table = ranking.rank(prompts, model, task, names, seed=seed, shortlist=shortlist)
     if as_json:
         say_json(_rows(table), indent=2)
@@ -87,12 +95,18 @@ def rank(
         Console(highlight=False).print(part, soft_wrap=True)
     for line in [*table.attrs["notes"], *_evidence(table)]:
         typer.echo(printable(line))
-    best = shlex.quote(printable(table["prompt"][0]))
+    target, place = shlex.quote(data), shlex.quote(library)
     same = "" if backbone is None else f" --backbone {shlex.quote(backbone)}"
     same += "" if image_size is None else f" --image-size {image_size}"
-    typer.echo(
-        f"next: promptgraft transfer {best} {shlex.quote(data)} --library {shlex.quote(library)}{same} --out DIR"
-    )
+    for name in dict.fromkeys(table["prompt"]):
+        prompt = prompts[name]
+        if method := bridging_method(Entry.of(name, prompt.id, prompt.card), model.info, task.modality):
+            best = shlex.quote(printable(name))
+            typer.echo(
+                f"next: promptgraft transfer {best} {target} --method {method} --library {place}{same} --out DIR"
+            )
+            return
+    typer.echo(f"none of these can be grafted onto this backbone     next: promptgraft adapt {target}{same} --out DIR")
 
 
 def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:

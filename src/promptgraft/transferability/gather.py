@@ -12,12 +12,12 @@ from promptgraft.tasks.embedded import EmbeddedTask
 from promptgraft.transferability.base import Evidence
 from promptgraft.transferability.grafted import grafting
 from promptgraft.transferability.neurons import neuron_activations
-from promptgraft.transferability.patches import embedded_patches
+from promptgraft.transferability.patches import LIMIT, embedded_patches
 from promptgraft.transferability.target import target_prompt
 
 
 def gather_evidence(
-    prompts: Sequence[SoftPrompt], backbone: Backbone, task: Task | EmbeddedTask, *, seed: int = 0
+    prompts: Sequence[SoftPrompt], backbone: Backbone, task: Task | EmbeddedTask, *, seed: int = 0, limit: int = LIMIT
 ) -> Evidence:
     """Evidence about how prompts would transfer to a task on a backbone.
 
@@ -26,6 +26,7 @@ def gather_evidence(
         backbone: the frozen model that a prompt would be grafted onto.
         task: the target, embedded already or not; its test split is not looked at.
         seed: seeds all random draws.
+        limit: labelled examples at most that the model sees under each prompt.
     """
     inputs = task.train if isinstance(task, EmbeddedTask) else task.train.inputs
     return Evidence(
@@ -34,7 +35,7 @@ def gather_evidence(
         embed_patches=lambda: embedded_patches(backbone, inputs, seed=seed),
         tune_prompt=lambda: target_prompt(backbone, task, seed=seed),
         activate=lambda rows: neuron_activations(backbone, rows),
-        graft=grafting(prompts, backbone, task, seed=seed),
+        graft=grafting(prompts, backbone, task, seed=seed, limit=limit),
         seed=seed,
     )
 

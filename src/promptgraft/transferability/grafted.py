@@ -20,11 +20,11 @@ from promptgraft.tuning.prompted import FrozenPrompt
 
 
 def grafting(
-    prompts: Sequence[SoftPrompt], backbone: Backbone, task: Task | EmbeddedTask, *, seed: int = 0
+    prompts: Sequence[SoftPrompt], backbone: Backbone, task: Task | EmbeddedTask, *, seed: int = 0, limit: int = LIMIT
 ) -> Callable[[int], Grafted | None]:
     """Makes the labelled features under each of M prompts; None for a prompt that the backbone does not take.
 
-    One forward pass of at most 1,000 training examples, drawn at random, for each prompt, all its layers grafted on,
+    One forward pass of at most `limit` training examples, drawn at random, for each prompt, all its layers grafted on,
     dead rows left out. Features are kept on disk.
 
     Args:
@@ -32,12 +32,13 @@ def grafting(
         backbone: the frozen model.
         task: the target, embedded already or not.
         seed: of the draw.
+        limit: examples at most.
     """
 
     @cache
     def examples() -> EmbeddedSplit:
         data = task if isinstance(task, EmbeddedTask) else embed_task(backbone, task)
-        return at_most(data.train, LIMIT, seed=seed)
+        return at_most(data.train, limit, seed=seed)
 
     def graft(index: int) -> Grafted | None:
         prompt = prompts[index]

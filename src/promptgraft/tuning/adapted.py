@@ -20,7 +20,7 @@ from torch import Tensor
 from promptgraft.backbones.base import Backbone, Tokens
 from promptgraft.backbones.load import load_backbone
 from promptgraft.card import BackboneInfo, PromptCard, PromptInfo, Score, Section, TaskInfo, TrainingInfo
-from promptgraft.errors import CompatibilityError, InputError, PromptFileError
+from promptgraft.errors import CompatibilityError, InputError, PromptFileError, TrainingError
 from promptgraft.files import atomic_folder, canonical_json, read_file, read_json
 from promptgraft.intervals import accuracy
 from promptgraft.progress import progress_bar
@@ -30,6 +30,7 @@ from promptgraft.tasks.base import Split
 from promptgraft.tasks.embedded import EmbeddedSplit, NoInputs, embed_inputs
 from promptgraft.tuning.candidate import Candidate
 from promptgraft.tuning.edit import Edit
+from promptgraft.tuning.fit import Epoch, storable
 from promptgraft.tuning.method import METHODS, Layers, Setting
 
 MODEL_FILE, HEAD_FILE, EDIT_FILE, PROMPT_FOLDER = "adapted.json", "head.safetensors", "edit.safetensors", "prompt"
@@ -41,7 +42,8 @@ INFO_LIMIT, TENSOR_LIMIT = 1 << 25, 1 << 34
 class AdaptedInfo(Section):
     """What `adapted.json` holds: the task, the exact backbone, the method, and how it was trained.
 
-    layers, prompt_length: of the prompt, None where there is none.
+    layers, prompt_length: of the prompt, None where there is none. curve: epoch by epoch, empty for a head alone.
+    best_epoch: the one that was kept, None where there is no curve.
     """
 
     format_version: int = FORMAT_VERSION
@@ -53,6 +55,8 @@ class AdaptedInfo(Section):
     source: str | None
     training: TrainingInfo
     versions: dict[str, str]
+    curve: tuple[Epoch, ...] = ()
+    best_epoch: int | None = None
 
 
 class Contents(Section):
@@ -103,6 +107,7 @@ class Adapted:
 
         Raises:
             InputError: one text instead of a list of texts.
+            TrainingError: a probability is not finite, since a parameter is too large.
         """
         if isinstance(inputs, str):
             raise InputError(f"inputs must be a list, got the text {inputs[:40]!r}. Write [text] for a single one.")
@@ -190,7 +195,13 @@ class Adapted:
             for tokens in batches:
                 logits.append(self.logits(tokens))
                 bar.advance(len(tokens))
-        return np.asarray(torch.cat(logits).double().softmax(1).numpy())
+        probabilities = torch.cat(logits).double().softmax(1)
+        if not probabilities.isfinite().all():
+            raise TrainingError(
+                f"the {self.info.method} model of {self.info.task.name} gives answers that are not finite: its "
+                f"numbers are too large for {self.backbone.dtype}. Train it with a lower learning rate."
+            )
+        return np.asarray(probabilities.numpy())
 
 
 def load_adapted(folder: str | os.PathLike[str], *, device: str = "cpu", dtype: str = "float32") -> Adapted:
@@ -381,6 +392,8 @@ def adapted_from(candidate: Candidate, task: TaskInfo, naming: Naming, scores: d
         source=candidate.source,
         training=training,
         versions=made_by,
+        curve=storable(candidate.history),
+        best_epoch=candidate.best_epoch if candidate.history else None,
     )
     return Adapted(backbone, info, head, prompt, edit)
 

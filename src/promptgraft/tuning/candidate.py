@@ -128,19 +128,24 @@ class Candidate:
         """Mean seconds of an epoch so far; 0 before the first."""
         return self.trainer.seconds / self.epoch if self.trainer and self.epoch else 0.0
 
-    def standing(self, until: int | None = None) -> tuple[float, float]:
-        """Selection accuracy and minus its loss, of the kept epoch among the first `until`: what halving compares."""
+    def standing(self) -> tuple[float, float]:
+        """Selection accuracy and minus its loss, of the kept epoch."""
         if self.trainer is None:
             return self._rank
-        lines = [line for line in self.history if until is None or line.epoch <= until]
-        ranks = [
-            (line.val_accuracy, -line.val_loss)
-            for line in lines
-            if line.val_accuracy is not None and line.val_loss is not None and math.isfinite(line.val_loss)
-        ]
+        ranks = [(line.val_accuracy or 0.0, -loss) for line, loss in self._losses()]
         if not ranks:
             return (-math.inf, -math.inf)
         return max(ranks) if self.recipe.keep == "best" else ranks[-1]
+
+    def loss(self, until: int) -> float:
+        """Selection loss in nats after `until` epochs, or the lowest until then where the best epoch is kept."""
+        losses = [loss for line, loss in self._losses() if line.epoch <= until] or [math.inf]
+        return min(losses) if self.recipe.keep == "best" else losses[-1]
+
+    def _losses(self) -> list[tuple[Epoch, float]]:
+        """Epochs of a finite selection loss, each with it."""
+        lines = [(line, line.val_loss) for line in self.history]
+        return [(line, loss) for line, loss in lines if loss is not None and math.isfinite(loss)]
 
     def advance(self, until: int | None = None, on_epoch: Callable[[Epoch], None] | None = None) -> None:
         """Train until epoch `until`, or to the end; finishing keeps the recipe's epoch.

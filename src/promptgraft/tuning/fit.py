@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,11 +31,19 @@ from promptgraft.tuning.recipes import Recipe
 class Epoch:
     """One line of the learning curve; epoch 0 is the start, before any step. Losses in nats, accuracy in [0, 1]."""
 
-    epoch: int
+    epoch: Annotated[int, Field(ge=0)]
     train_loss: float | None
     val_loss: float | None
     val_accuracy: float | None
-    seconds: float
+    seconds: Annotated[float, Field(ge=0)]
+
+
+def storable(history: Iterable[Epoch]) -> tuple[Epoch, ...]:
+    """A learning curve as JSON can hold it: a validation loss that is not finite is None."""
+    return tuple(
+        replace(line, val_loss=None) if line.val_loss is not None and not math.isfinite(line.val_loss) else line
+        for line in history
+    )
 
 
 _HISTORY = TypeAdapter(Annotated[list[Epoch], Field(min_length=1)])

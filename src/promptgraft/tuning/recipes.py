@@ -178,8 +178,8 @@ def resolve_recipe(
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:
-            near = did_you_mean(recipe, list(RECIPES))
-            raise InputError(f"there is no recipe named {recipe!r}.{near} Known: {', '.join(RECIPES)}.")
+            near = did_you_mean(recipe[:80], list(RECIPES))
+            raise InputError(f"there is no recipe named {recipe[:80]!r}.{near} Known: {', '.join(RECIPES)}.")
         if recipe == "paper":
             recipe = _printed(method, task) or RECIPES[recipe]
         else:
