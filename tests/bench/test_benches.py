@@ -103,7 +103,6 @@ def test_rounds_alternate_and_the_one_of_median_ratio_counts(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(base, "_memory", lambda work, device: 3)
     row = compare(
         "x",
         "loop",

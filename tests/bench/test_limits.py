@@ -55,7 +55,7 @@ def test_memory_is_that_beyond_what_was_held(monkeypatch):
         more = bytearray(96 << 20)
         more[::4096] = b"\1" * (96 * 256)
 
-    used = base._memory(use, "cpu")
+    used = base._run(use, "cpu").memory
     if used is None:
         pytest.skip("this system does not tell")
     assert 90 << 20 < used < 150 << 20

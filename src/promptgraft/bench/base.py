@@ -1,7 +1,7 @@
 """What a bench is: two ways to the same numbers, timed in turns, and how far the numbers differ."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +60,7 @@ BENCHES: Registry[Bench] = Registry(
         "prototypes": "promptgraft.bench.prototypes:prototypes",
         "relative-search": "promptgraft.bench.relative_search:relative_search",
         "library": "promptgraft.bench.library:library",
+        "adapt": "promptgraft.bench.adapting:adapting",
         "start-up": "promptgraft.bench.start_up:start_up",
     },
 )
@@ -100,29 +101,47 @@ def compare(
     """
     from promptgraft.bench import limits
 
-    memory = _memory(ours, device)
-    baseline_memory = _memory(theirs, device)
     pairs = []
     for turn in range(rounds):
         if turn % 2 == 0:
-            mine, other = _seconds(ours), _seconds(theirs)
+            mine, other = _run(ours, device), _run(theirs, device)
         else:
-            other, mine = _seconds(theirs), _seconds(ours)
-        pairs.append((other / share / mine, mine, other / share))
-    ratio, seconds, baseline_seconds = sorted(pairs)[rounds // 2]
+            other, mine = _run(theirs, device), _run(ours, device)
+        pairs.append((mine, other))
+    memory, baseline_memory = (_most(runs) for runs in zip(*pairs, strict=True))
+    ratios = [(other.seconds / share / mine.seconds, mine.seconds, other.seconds / share) for mine, other in pairs]
+    ratio, seconds, baseline_seconds = sorted(ratios)[rounds // 2]
     floor = _floor(limits.operations(ours) if operations is None else operations, bytes_read, device, dtype)
     return Row(name, baseline, seconds, baseline_seconds, ratio, error, note, floor, memory, baseline_memory, exact)
 
 
-def _memory(work: Callable[[], object], device: str) -> int | None:
-    """Bytes that one run takes at its peak beyond what is held before."""
+@dataclass(frozen=True)
+class _Run:
+    """Seconds of one run, and bytes at its peak beyond what was held before."""
+
+    seconds: float
+    memory: int | None
+
+
+def _run(work: Callable[[], object], device: str) -> _Run:
+    from promptgraft.bench import limits
     from promptgraft.study.memory import held_memory, peak_memory, reset_peak_memory
 
     held = held_memory(device)
     reset_peak_memory(device)
+    limits.synchronize()
+    start = time.perf_counter()
     work()
+    limits.synchronize()
+    seconds = time.perf_counter() - start
     peak = peak_memory(device)
-    return None if held is None or peak is None else max(peak - held, 0)
+    return _Run(seconds, None if held is None or peak is None else max(peak - held, 0))
+
+
+def _most(runs: Iterable[_Run]) -> int | None:
+    """Of the run that took most: later ones may get back what the first one had."""
+    found = [run.memory for run in runs]
+    return None if None in found else max(memory for memory in found if memory is not None)
 
 
 def _floor(operations: int, bytes_read: int, device: str, dtype: "torch.dtype | None") -> float | None:
@@ -133,16 +152,6 @@ def _floor(operations: int, bytes_read: int, device: str, dtype: "torch.dtype | 
     computing = operations / limits.matrix_rate(device, dtype or torch.float32) if operations else 0.0
     reading = bytes_read / limits.bandwidth(device) if bytes_read else 0.0
     return max(computing, reading) or None
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    from promptgraft.bench import limits
-
-    limits.synchronize()
-    start = time.perf_counter()
-    work()
-    limits.synchronize()
-    return time.perf_counter() - start
 
 
 def relative_error(ours: "Tensor", theirs: "Tensor") -> float:

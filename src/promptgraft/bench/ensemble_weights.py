@@ -17,7 +17,7 @@ def ensemble_weights(size: Size) -> list[Row]:
     computes features and gradients anew in every epoch; those passes of the model are not counted, on either side.
     """
     M, N, D, C, P, steps, few, rounds = (
-        (12, 1000, 768, 10, 50 * 768, 50, 1, 3) if size != "smoke" else (3, 60, 8, 4, 20, 8, 8, 1)
+        (12, 1000, 768, 10, 50 * 768, 50, 1, 1) if size != "smoke" else (3, 60, 8, 4, 20, 8, 8, 1)
     )
     starts, checked = 4, 4 if size != "smoke" else 8
     generator = torch.Generator().manual_seed(0)

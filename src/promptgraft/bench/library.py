@@ -71,6 +71,17 @@ def library(size: Size) -> list[Row]:
         return [*rows, _indexed(sources[0], Path(name) / "prompts", scale), _listed(Path(name) / "cards", scale)]
 
 
+def shortlisting(prompts: int) -> Row:
+    """The gap's ranking of a library of so many prompts by its index, which is there, against ranking all of them."""
+    scale = _Scale(prompts, read=100, wider=100, slice=20, patches=500, folders=0, listed=0)
+    sources = _sources("pocket")
+    made = _Synthetic(sources)
+    with tempfile.TemporaryDirectory() as name:
+        index, stamps = SketchIndex(Path(name) / FOLDER), {f"{n:07}": (n, 1, 1) for n in range(prompts)}
+        made.index(index, stamps)
+        return _ranked("gap", index, stamps, made, _targets(sources, scale)[:1], scale)
+
+
 class _Synthetic:
     """Prompts by number: two published prompts of one model in a random mixture, at a random scale.
 

@@ -24,30 +24,41 @@ def modality_gap(size: Size) -> list[Row]:
     prompts = torch.randn(M, P, D, generator=generator) * torch.linspace(0.5, 2, M)[:, None, None]
     patches = torch.randn(n, D, generator=generator)
 
-    def ours() -> object:
-        return transferability.modality_gap(prompts, patches, epochs=epochs)
-
     def row(name: str, baseline: str, distances: Distances, draws: int) -> Row:
-        few = patches[: draws * P]
-        literal = _algorithm_1(prompts, few, distances)
-        exact = torch.from_numpy(transferability.modality_gap(prompts, few, epochs=1))
-        total = epochs * (n // P)
-        return compare(
-            name,
-            baseline,
-            ours,
-            lambda: _algorithm_1(prompts, few, distances),
-            error=relative_error(exact, literal),
-            rounds=rounds,
-            share=draws / total,
-            operations=2 * M * P * n * D * epochs,
-            note=f"{M} prompts {P} x {D}, {n} patches; baseline on {draws} of {total} draws, scaled up",
-        )
+        return gap_row(name, baseline, distances, draws, prompts, patches, epochs, rounds)
 
     return [
-        row("modality-gap", "Algorithm 1, broadcast", _by_broadcast, draws=2),
-        row("modality-gap-cdist", "Algorithm 1, cdist", _by_cdist, draws=min(20, n // P)),
+        row("modality-gap", "Algorithm 1, broadcast", by_broadcast, draws=2),
+        row("modality-gap-cdist", "Algorithm 1, cdist", by_cdist, draws=min(20, n // P)),
     ]
+
+
+def gap_row(
+    name: str,
+    baseline: str,
+    distances: Distances,
+    draws: int,
+    prompts: Tensor,
+    patches: Tensor,
+    epochs: int,
+    rounds: int,
+) -> Row:
+    """Time the gaps of prompts (M, P, D) to patches (n, D) against Algorithm 1 on so many draws, scaled up."""
+    (M, P, D), n = prompts.shape, len(patches)
+    few, total = patches[: draws * P], epochs * (n // P)
+    literal = _algorithm_1(prompts, few, distances)
+    exact = torch.from_numpy(transferability.modality_gap(prompts, few, epochs=1))
+    return compare(
+        name,
+        baseline,
+        lambda: transferability.modality_gap(prompts, patches, epochs=epochs),
+        lambda: _algorithm_1(prompts, few, distances),
+        error=relative_error(exact, literal),
+        rounds=rounds,
+        share=draws / total,
+        operations=2 * M * P * n * D * epochs,
+        note=f"{M} prompts {P} x {D}, {n} patches; baseline on {draws} of {total} draws, scaled up",
+    )
 
 
 def _algorithm_1(prompts: Tensor, patches: Tensor, distances: Distances) -> Tensor:
@@ -70,9 +81,11 @@ def _algorithm_1(prompts: Tensor, patches: Tensor, distances: Distances) -> Tens
     return total / len(draws)
 
 
-def _by_broadcast(samples: Tensor) -> Tensor:
+def by_broadcast(samples: Tensor) -> Tensor:
+    """Squared distances as most public code has them."""
     return torch.stack([(rows[None] - rows[:, None]).square().sum(2) for rows in samples])
 
 
-def _by_cdist(samples: Tensor) -> Tensor:
+def by_cdist(samples: Tensor) -> Tensor:
+    """Squared distances by torch's own function."""
     return torch.cdist(samples, samples).square()

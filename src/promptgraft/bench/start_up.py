@@ -1,21 +1,25 @@
-"""What a user waits for before anything happens: the command and the import, against importing torch."""
+"""What a user waits for before anything happens: the import, the command, one prediction, against importing torch."""
 
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from promptgraft.backbones.load import load_backbone
 from promptgraft.bench.base import Row, Size, compare
-
-RUNS = {
-    "import": ("import promptgraft", "import promptgraft"),
-    "help": ("promptgraft --help", "from promptgraft.cli import main; main(['--help'])"),
-}
+from promptgraft.bench.whole_job import Shape, images, new_cache, vit_folder
+from promptgraft.tuning.tune import tune
 
 
 def start_up(size: Size) -> list[Row]:
-    """Whole processes: `import promptgraft` and `promptgraft --help`, which load torch only when it is needed."""
-    rounds = 5 if size != "smoke" else 1
+    """Whole processes: `import promptgraft`, `promptgraft --help`, and `promptgraft predict` of one image.
+
+    The first two load torch only when it is needed. The third loads a ViT-S with a deep prompt of 10 rows, for images
+    of 112 pixels (smoke: a toy).
+    """
+    rounds, shape = (3, Shape(384, 12, 6, 112, 14)) if size != "smoke" else (1, Shape(32, 2, 2, 28, 14))
 
     def row(name: str, said: str, code: str) -> Row:
         timed = compare(
@@ -31,7 +35,25 @@ def start_up(size: Size) -> list[Row]:
         )
         return replace(timed, memory=None, baseline_memory=None)
 
-    return [row(name, *run) for name, run in RUNS.items()]
+    with TemporaryDirectory() as name, new_cache():
+        model, image = _adapted(Path(name), shape)
+        return [
+            row("import", "import promptgraft", "import promptgraft"),
+            row("help", "promptgraft --help", _command("--help")),
+            row("predict", "promptgraft predict of one image", _command("predict", str(model), str(image))),
+        ]
+
+
+def _adapted(folder: Path, shape: Shape) -> tuple[Path, Path]:
+    """A classifier that `predict` takes, and an image."""
+    backbone, task = load_backbone(f"dir:{vit_folder(folder / 'vit', shape)}"), images(16, 16, 1)
+    tune(backbone, task, epochs=1).save(folder / "adapted")
+    task.test.inputs[0].save(folder / "image.png")
+    return folder / "adapted", folder / "image.png"
+
+
+def _command(*arguments: str) -> str:
+    return f"from promptgraft.cli import main; main({list(arguments)!r})"
 
 
 def _process(code: str) -> Callable[[], object]:

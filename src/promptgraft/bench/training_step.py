@@ -45,19 +45,18 @@ def model_of(size: Size) -> Model:
     return Model(768, 12, 12, 8, 3)
 
 
-def training_step(name: str, size: Size, *, layers: str, length: int, tokens: int) -> Row:
+def training_step(name: str, model: Model, *, layers: str, length: int, tokens: int) -> Row:
     """Time forward and backward to the prompt, on a ViT of random weights.
 
     The error is the larger one of the features' and the prompt gradient's, in float32 on two examples.
 
     Args:
         name: of the row.
-        size: see `model_of`.
+        model: of which a step is timed.
         layers: "shallow" or "deep".
         length: P, rows of the prompt.
         tokens: T, tokens of an input, CLS included.
     """
-    model = model_of(size)
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(model.batch, tokens, model.dim, generator=generator)
     rows = torch.randn(model.depth if layers == "deep" else 1, length, model.dim, generator=generator)

@@ -1,6 +1,7 @@
 """`promptgraft bench`: how fast the exact shortcuts are here, and how far estimators agree with measured transfer."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -52,6 +53,7 @@ def bench(
 
     Example: promptgraft bench deep-prompt
     """
+    from promptgraft.bench.circumstances import circumstances
     from promptgraft.progress import progress_bar
 
     if ESTIMATORS in (names or []):
@@ -68,6 +70,7 @@ def bench(
     if before is not None:
         chosen = [(name, run) for name, run in chosen if any(row["name"].startswith(name) for row in before)]
     rows: list[Row] = []
+    where, started = circumstances(), time.perf_counter()
     with progress_bar("benches", len(chosen), "bench") as bar:
         for name, run in chosen:
             bar.note(name)
@@ -76,18 +79,16 @@ def bench(
     if as_json:
         from dataclasses import asdict
 
-        say_json([asdict(row) for row in rows], indent=2)
+        say_json([asdict(row) | where for row in rows], indent=2)
     else:
-        _print(rows)
+        _print(rows, where, time.perf_counter() - started)
     if before is not None:
         _compare(rows, before, check)
 
 
-def _print(rows: list[Row]) -> None:
-    import platform
+def _print(rows: list[Row], where: dict[str, str], seconds: float) -> None:
     from dataclasses import asdict
 
-    import torch
     from rich.console import Console
 
     from promptgraft.report.tables import Column, table
@@ -104,8 +105,8 @@ def _print(rows: list[Row]) -> None:
     Console(highlight=False).print(table([asdict(row) | _derived(row) for row in rows], columns), soft_wrap=True)
     for row in rows:
         typer.echo(f"{row.name}: {row.note}")
-    threads = torch.get_num_threads()
-    typer.echo(f"torch {torch.__version__}, {threads} thread{'' if threads == 1 else 's'}, {platform.machine()}")
+    typer.echo(f"{seconds:.0f} s in all, {where['date']}, {where['machine']}")
+    typer.echo(where["versions"])
     typer.echo("next: promptgraft adapt DATA --out DIR")
 
 

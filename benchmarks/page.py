@@ -1,0 +1,107 @@
+"""Puts what was measured into docs/performance.md: a table after each comment that names where its figures are from.
+
+    promptgraft bench --json > benchmarks/pocket.json
+    python benchmarks/growth.py
+    python benchmarks/page.py
+
+A table of the page stands between a line such as `<!-- benchmarks/pocket.json -->` and `<!-- end -->`. Those of races
+are replayed from the studies' learning curves, see `race.py`. `tests/test_performance_page.py` holds the page to them.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import growth
+import race
+
+from promptgraft.study.folder import open_existing
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+NOT_YET = ["Not measured yet."]
+MARK = re.compile(r"<!-- (benchmarks/[^>]+) -->\n.*?<!-- end -->\n", re.DOTALL)
+
+
+def bench_table(path: Path) -> list[str]:
+    """Rows of `promptgraft bench --json`, and where they were measured."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "| bench | baseline | baseline, s | ours, s | ratio | floors | MB | error |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+        *map(_line, rows),
+    ]
+    return [*lines, *_where(rows)]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    cells = [
+        row["name"],
+        row["baseline"],
+        f"{row['baseline_seconds']:,.3g}",
+        f"{row['seconds']:.3g}",
+        f"{row['ratio']:,.2f}",
+        "" if row["floor"] is None else f"{row['seconds'] / row['floor']:.1f}",
+        "" if row["memory"] is None else f"{row['memory'] / 1e6:,.0f}",
+        f"{'' if row['exact'] else '~'}{row['error']:.0e}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line below a table; rows of several sittings make several."""
+    found = dict.fromkeys((row["date"], row["versions"], row["machine"]) for row in rows)
+    return ["", *(f"Measured {date} with {versions}, on {machine}." for date, versions, machine in found)]
+
+
+def _if_there(path: Path, make: Callable[[Path], list[str]]) -> list[str]:
+    return make(path) if path.exists() else NOT_YET
+
+
+def growth_table(path: Path) -> list[str]:
+    """What `growth.py` measured."""
+    points = json.loads(path.read_text(encoding="utf-8"))
+    figure = (
+        "![Seconds over images, tokens, prompt length, sources and library size, ours and the baseline](growth.svg)"
+    )
+    return ["", figure, "", *growth.table(points), *_where(points)]
+
+
+def _ten_cases() -> list[str]:
+    """Races of `benchmarks/race`, once all its trials are done."""
+    store = open_existing(HERE / "race")
+    records = store.records() if store is not None and store.spec() is not None else []
+    if not records or any(record.state != "done" for record in records):
+        return NOT_YET
+    return race.table([HERE / "race"], None)
+
+
+def tables() -> dict[str, Callable[[], list[str]]]:
+    """What makes the table after each mark."""
+    root = HERE.parent
+    return {
+        "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
+        "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
+        "benchmarks/growth.json": lambda: _if_there(HERE / "growth.json", growth_table),
+        "benchmarks/race.py benchmarks/race": _ten_cases,
+        "benchmarks/race.py studies/cross-modality": lambda: race.table([root / "studies" / "cross-modality"], None),
+        "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table(
+            [root / "studies" / "cross-modality"], 8
+        ),
+    }
+
+
+def filled(text: str) -> str:
+    """A page with its tables as they should be."""
+    made = tables()
+
+    def fill(found: re.Match[str]) -> str:
+        return "\n".join([f"<!-- {found[1]} -->", *made[found[1]](), "<!-- end -->", ""])
+
+    return MARK.sub(fill, text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

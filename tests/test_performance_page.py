@@ -1,0 +1,86 @@
+"""docs/performance.md says what the committed measurements say."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+
+
+@pytest.fixture(scope="module")
+def page():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import page
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    return page
+
+
+def test_tables_are_those_of_the_measurements(page):
+    text = PAGE.read_text(encoding="utf-8")
+    assert set(page.MARK.findall(text)) == page.tables().keys()
+    assert page.filled(text) == text
+
+
+def test_the_committed_ratios_are_of_all_benches():
+    path = ROOT / "benchmarks" / "pocket.json"
+    if not path.exists():
+        pytest.skip("not measured yet")
+    from promptgraft.bench.base import BENCHES
+
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    assert all(any(row["name"].startswith(name) for row in rows) for name in BENCHES)
+
+
+def test_a_table_follows_its_rows(page, tmp_path):
+    row = {
+        "name": "x",
+        "baseline": "loop",
+        "seconds": 0.5,
+        "baseline_seconds": 2000.0,
+        "ratio": 4000.0,
+        "floor": 0.25,
+        "memory": 3_000_000,
+        "error": 1e-7,
+        "exact": True,
+        "date": "2026-01-02",
+        "versions": "torch 9",
+        "machine": "a toaster",
+    }
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([row, row | {"floor": None, "memory": None, "exact": False}]))
+    assert page.bench_table(path)[2:] == [
+        "| x | loop | 2e+03 | 0.5 | 4,000.00 | 2.0 | 3 | 1e-07 |",
+        "| x | loop | 2e+03 | 0.5 | 4,000.00 |  |  | ~1e-07 |",
+        "",
+        "Measured 2026-01-02 with torch 9, on a toaster.",
+    ]
+
+
+def test_exponents_are_slopes(page):
+    points = [{"value": n, "seconds": 2 * n**1.5, "baseline_seconds": 7.0} for n in (1, 10, 100)]
+    assert page.growth.exponent(points, "seconds") == pytest.approx(1.5)
+    assert page.growth.exponent(points, "baseline_seconds") == pytest.approx(0)
+
+
+def test_a_replay_races_as_adapt_does(page):
+    def recorded(start, end, accuracy):
+        curve = [
+            [epoch, None, start + (end - start) * epoch / 9, accuracy if epoch == 9 else 0.5] for epoch in range(10)
+        ]
+        return page.race.Recorded(curve, 100, np.arange(1000) < 1000 * accuracy)
+
+    slow, fast = recorded(2.0, 0.1, 0.9), [recorded(1.0 - i / 100, 0.5, 0.7 + i / 100) for i in range(5)]
+    recipe = page.race.RECIPES["short"].model_copy(update={"epochs": 9})
+    replay = page.race.replay([slow, *fast], recipe)
+    assert not replay.same  # the best of all is the last at the start
+    assert replay.validation == pytest.approx(-16)
+    assert replay.test == pytest.approx(-16)
+    assert (replay.worse, replay.better) == (True, False)
+    assert replay.share == pytest.approx((2 * 3 + 6) / 54)
+    assert page.race.replay(fast, recipe).same
