@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup setup-locked demo test lint docs clean
+.PHONY: setup setup-locked demo test test-minimum lint docs clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,14 @@ test: setup
 	-$(BIN)/promptgraft packs fetch --all
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
+# The oldest versions that pyproject.toml allows, but for torch, in an environment of their own.
+test-minimum:
+	$(PYTHON) -m venv .venv-minimum
+	{ $(PYTHON) tools/lower_bounds.py; grep '^torch==' constraints.txt; } > .venv-minimum/constraints.txt
+	PIP_CONSTRAINT=.venv-minimum/constraints.txt .venv-minimum/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --editable '.[onnx,parquet]' pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 .venv-minimum/bin/pytest -q -m "not real" --numprocesses auto --maxprocesses 8 --dist worksteal
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,5 +54,5 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv demo-report build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-minimum demo-report build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -exec rm -rf {} +

@@ -319,8 +319,17 @@ def test_command_add_remove(library, run, make_prompt, tmp_path):
     output = run("add", tmp_path / "birds", "--name", "vision/birds").output
     assert str(library.folder / "vision" / "birds") in output
     assert library["vision/birds"] == make_prompt(seed=5)
+    readme = (library.folder / "vision/birds/README.md").read_text().splitlines()
+    assert readme[0] == "# vision/birds"
+    assert "| Name in the card | text/example |" in readme
+    shown = [line.split() for line in run("show", "vision/birds").output.splitlines()[:2]]
+    assert shown == [["name", "vision/birds"], ["name", "in", "its", "card", "text/example"]]
+    said = json.loads(run("show", "vision/birds", "--json").output)
+    assert (said["stored_as"], said["name"], said["id"]) == ("vision/birds", "text/example", make_prompt(seed=5).id)
     run("add", library.folder / "c", "--library", tmp_path / "other")
     assert PromptLibrary(tmp_path / "other").names() == ["text/example"]
+    assert "in its card" not in run("show", "text/example", "--library", tmp_path / "other").output
+    assert "Name in the card" not in (tmp_path / "other/text/example/README.md").read_text()
     run("remove", "vision/birds")
     assert "vision/birds" not in library
     with pytest.raises(PromptFileError, match="not a prompt folder"):

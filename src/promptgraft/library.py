@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from promptgraft.card import PromptCard
 from promptgraft.errors import InputError, PromptFileError
 from promptgraft.files import read_file, write_atomic
 from promptgraft.measured import MEASURED_FILE, Transfer, read_measured, write_measured
@@ -54,6 +55,27 @@ class Entry:
     licence: str
     score: Number | None
     head: Number | None
+
+    @classmethod
+    def of(cls, name: str, identity: str, card: PromptCard) -> "Entry":
+        """The entry of the prompt that a library has under `name`."""
+        scores = card.training.scores if card.training is not None else {}
+        score, head = scores.get("val", scores.get("test")), scores.get("val_head")
+        return cls(
+            name=name,
+            id=identity,
+            modality=card.task.modality,
+            task=card.task.name,
+            n_train=card.task.n_train,
+            backbone=card.backbone.name,
+            layers=card.prompt.layers,
+            length=card.prompt.length,
+            dim=card.prompt.dim,
+            method=card.method,
+            licence=card.licence,
+            score=None if score is None else score.value,
+            head=None if head is None else head.value,
+        )
 
 
 class _Record(NamedTuple):
@@ -169,6 +191,8 @@ class PromptLibrary:
     def add(self, prompt: SoftPrompt, name: str | None = None) -> str:
         """Store a prompt, by default under its card's name, and return the name. Adding it again changes nothing.
 
+        The card keeps the name that its maker gave it, so that the id stays; the README is headed by the new one.
+
         Raises:
             InputError: the name is not portable or is taken by another prompt; the library cannot be written.
             PromptFileError: the name is taken by a damaged prompt.
@@ -186,7 +210,7 @@ class PromptLibrary:
         target = self.folder / name
         if not (target / CARD_FILE).exists():
             try:
-                prompt.save(target)
+                prompt.save(target, name=name)
                 return name
             except InputError:
                 if not (target / CARD_FILE).exists():  # unless another process stored the same name meanwhile
@@ -280,24 +304,7 @@ class PromptLibrary:
             identity, card = read_card(self.folder / name)
         except PromptFileError as error:
             return _Record(stamp, None, str(error))
-        scores = card.training.scores if card.training is not None else {}
-        score, head = scores.get("val", scores.get("test")), scores.get("val_head")
-        entry = Entry(
-            name=name,
-            id=identity,
-            modality=card.task.modality,
-            task=card.task.name,
-            n_train=card.task.n_train,
-            backbone=card.backbone.name,
-            layers=card.prompt.layers,
-            length=card.prompt.length,
-            dim=card.prompt.dim,
-            method=card.method,
-            licence=card.licence,
-            score=None if score is None else score.value,
-            head=None if head is None else head.value,
-        )
-        return _Record(stamp, entry)
+        return _Record(stamp, Entry.of(name, identity, card))
 
     def _read_index(self) -> dict[str, _Record]:
         try:

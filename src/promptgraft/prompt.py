@@ -176,8 +176,13 @@ class SoftPrompt:
             for name, values in sorted(self._tensors.items())
         }
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, name: str | None = None) -> Path:
         """Write the prompt's folder, whole or not at all, and return its path.
+
+        Args:
+            folder: to write; it must not exist, or be empty.
+            name: what the README calls the prompt, such as its name in a library; the card's name by default. The card
+                stays as it is, and with it the id, by which measured transfers and the cards of children name it.
 
         Raises:
             InputError: `folder` exists and is not empty, or it cannot be written.
@@ -189,7 +194,7 @@ class SoftPrompt:
             (temporary / TENSOR_FILE).write_bytes(safetensors.numpy.save(dict(self._tensors), metadata))
             text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
             (temporary / CARD_FILE).write_text(text, encoding="utf-8")
-            (temporary / "README.md").write_text(prompt_readme(self.card, self.id), encoding="utf-8")
+            (temporary / "README.md").write_text(prompt_readme(self.card, self.id, name), encoding="utf-8")
         return folder
 
     @classmethod

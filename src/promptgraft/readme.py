@@ -15,8 +15,14 @@ def printable(text: Any) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))
 
 
-def prompt_readme(card: "PromptCard", identity: str) -> str:
-    """Markdown for a person who meets the folder; every name from the card is escaped."""
+def prompt_readme(card: "PromptCard", identity: str, name: str | None = None) -> str:
+    """Markdown for a person who meets the folder; every name is escaped.
+
+    Args:
+        card: of the prompt.
+        identity: its id.
+        name: what it is called here; the card's name by default.
+    """
     prompt, backbone, task, training = card.prompt, card.backbone, card.task, card.training
     depth = "shallow" if prompt.layers == 1 else "deep"
     classes = ", ".join(task.classes[:20]) + (", ..." if len(task.classes) > 20 else "")
@@ -49,6 +55,8 @@ def prompt_readme(card: "PromptCard", identity: str) -> str:
             )
             for split, score in sorted(training.scores.items())
         ]
+    if name not in (None, card.name):
+        facts.insert(0, ("Name in the card", card.name))
     facts += [
         ("Parents", ", ".join(card.parents) or "none"),
         (
@@ -61,7 +69,7 @@ def prompt_readme(card: "PromptCard", identity: str) -> str:
     ]
     size = "" if backbone.image_size is None else f", image_size={backbone.image_size}"
     lines = [
-        f"# {escape(card.name)}",
+        f"# {escape(name or card.name)}",
         "",
         f"A {depth} soft prompt for {escape(backbone.name)}, tuned for {escape(task.name)}.",
         "",

@@ -58,8 +58,23 @@ def test_a_prompt_that_did_not_move_is_told_from_one_that_did(made: Any) -> None
     assert still.drift < 1e-3 < 0.01 < moved.drift
     assert "warning: the prompt moved by 0.0% of its start's norm" in said(still.findings)
     assert "the prompt moved" not in said(moved.findings)
-    assert "note: no learning curve was kept" in said(moved.findings)
     assert (moved.method, moved.epochs, moved.task) == ("vpt", 1, "photos")
+
+
+def test_tune_keeps_the_curve_and_a_model_without_one_is_told(made: Any) -> None:
+    folder = made()
+    found = check_run(folder)
+    assert (found.curve_of, found.best_epoch) == ("vpt deep", 1)  # keep="last"
+    assert [line.epoch for line in found.curve] == [0, 1]
+    assert found.curve[0].train_loss is None
+    assert found.curve[1].train_loss is not None
+    assert "no learning curve" not in said(found.findings)
+    model = json.loads((folder / "adapted.json").read_text())
+    del model["curve"], model["best_epoch"]  # as an earlier version wrote it
+    (folder / "adapted.json").write_text(json.dumps(model))
+    found = check_run(folder)
+    assert (found.curve, found.best_epoch) == ((), None)
+    assert "note: no learning curve was kept" in said(found.findings)
 
 
 def test_the_curve_and_the_head_come_from_result_json(made: Any) -> None:
@@ -91,10 +106,29 @@ def test_the_curve_and_the_head_come_from_result_json(made: Any) -> None:
     assert "validation examples: its accuracy is rough" in text
 
 
-def test_a_head_alone_has_no_curve(made: Any) -> None:
-    found = check_run(made("linear"))
-    assert found.drift is None
+def test_a_head_alone_has_no_curve_but_that_of_the_candidates_it_beat(made: Any) -> None:
+    folder = made("linear")
+    found = check_run(folder)
+    assert (found.drift, found.curve) == (None, ())
     assert "note: method 'linear' trains nothing but a head" in said(found.findings)
+
+    def row(method: str, value: float, losses: list[float], **fields: Any) -> dict[str, Any]:
+        accuracy = {"value": value, "low": 0.0, "high": 1.0, "n": 20}
+        history = [vars(line) for line in curve(losses)] if losses else []
+        return {"method": method, "val_accuracy": accuracy, "history": history, "best_epoch": 0} | fields
+
+    candidates = [
+        row("linear", 0.8, [], winner=True),
+        row("vpt", 0.5, [1.0, 0.5], layers="deep"),
+        row("initial", 0.7, [1.0, 2.0], source="vision/digits"),
+    ]
+    (folder / "result.json").write_text(json.dumps({"candidates": candidates}))
+    found = check_run(folder)
+    assert (found.method, found.curve_of, found.best_epoch) == ("linear", "initial of vision/digits", 0)
+    assert [line.train_loss for line in found.curve] == [None, 1.0, 2.0]
+    assert "warning: initial of vision/digits: the training loss rose from 1 to 2" in said(found.findings)
+    [note] = [finding for finding in found.findings if "trains nothing but a head" in finding.what]
+    assert note.cure == "The curve is that of initial of vision/digits, the best of the others."
 
 
 def test_no_model_and_a_damaged_one(made: Any, tmp_path: Path) -> None:

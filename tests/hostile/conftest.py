@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hostile.searching import CASES, REFUSED, SECONDS, Search
+from hostile.searching import CASES, REFUSED, SECONDS, SPENT, Search
 
 _SHARE = pytest.StashKey[float]()
 
@@ -18,11 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many cases each search has tried, where it was asked for a time."""
+    """How many cases each search has tried and in what time, where it was asked for one."""
     if SECONDS:
         terminalreporter.section("hostile cases")
-        for name, count in sorted(CASES.items()):
-            terminalreporter.write_line(f"{count:>9,} {name}, {REFUSED[name]:,} of them refused")
+        for name, seconds in sorted(SPENT.items()):
+            terminalreporter.write_line(f"{CASES[name]:>9,} {name}, {REFUSED[name]:,} refused, {seconds:,.0f} s")
+        total = f"{sum(CASES.values()):>9,} by {len(SPENT)} searches, {sum(REFUSED.values()):,} refused"
+        terminalreporter.write_line(f"{total}, {sum(SPENT.values()):,.0f} s")
 
 
 @pytest.fixture

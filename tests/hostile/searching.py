@@ -30,7 +30,8 @@ PROCESSOR_SECONDS, WALL_SECONDS, MEMORY = 5, 180, 500_000_000
 
 CASES: Counter[str] = Counter()
 REFUSED: Counter[str] = Counter()
-"""Search -> cases tried, and those of them that the reader refused."""
+SPENT: dict[str, float] = {}
+"""Search -> cases tried, those of them that the reader refused, seconds it took."""
 
 
 class TooSlowError(BaseException):
@@ -106,7 +107,10 @@ class Search:
         if not self.seconds:
             settings(common, max_examples=examples, derandomize=True)(given(files)(one))()
             return
-        end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
-            random.seed()
-            settings(common, max_examples=100)(given(files)(one))()
+        start = time.monotonic()
+        try:
+            while time.monotonic() - start < self.seconds:
+                random.seed()
+                settings(common, max_examples=100)(given(files)(one))()
+        finally:
+            SPENT[self.name] = time.monotonic() - start

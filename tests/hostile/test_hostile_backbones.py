@@ -101,6 +101,14 @@ def test_code_beside_the_weights_is_not_run(files: dict[str, bytes], tmp_path: P
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_adapter_is_not_put_into_the_model(files: dict[str, bytes], tmp_path: Path) -> None:
+    """transformers does that where PEFT is installed, so that one name would stand for two models."""
+    adapter = {"peft_type": "LORA", "r": 2, "target_modules": ["query"], "base_model_name_or_path": "someone/model"}
+    folder = lay({**files, "adapter_config.json": json.dumps(adapter).encode()}, tmp_path / "model")
+    with pytest.raises(InputError, match="has a PEFT adapter"):
+        load_backbone(f"dir:{folder}")
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/dev/zero", "a/b.safetensors", 3])
 def test_weights_elsewhere(shard: Any, files: dict[str, bytes], tmp_path: Path) -> None:
     index = {"metadata": {}, "weight_map": {"x": shard}}

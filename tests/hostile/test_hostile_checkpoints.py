@@ -1,7 +1,9 @@
 """The state of a run that was stopped."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -24,16 +26,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_vit_folder: Path) 
     return path.read_bytes()
 
 
+def with_state(data: bytes, change: Callable[[dict[str, Any]], Any]) -> Files:
+    """The same tensors, and another state."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"]["state"] = json.dumps(change(json.loads(header["__metadata__"]["state"])))
+    return {"run": safetensors_file(header, data[8 + size :])}
+
+
 @st.composite
 def stated(draw: st.DrawFn, data: bytes) -> Files:
     """The same tensors, and another state beside the same key."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    state = json.loads(header["__metadata__"]["state"])
-    new = draw(changed({name: value for name, value in state.items() if name != "key"}))
-    new = {"key": state["key"], **new} if isinstance(new, dict) else new
-    header["__metadata__"]["state"] = json.dumps(new)
-    return {"run": safetensors_file(header, data[8 + size :])}
+
+    def change(state: dict[str, Any]) -> Any:
+        new = draw(changed({name: value for name, value in state.items() if name != "key"}))
+        return {"key": state["key"], **new} if isinstance(new, dict) else new
+
+    return with_state(data, change)
 
 
 def test_checkpoints(search: Search, checkpoint: bytes) -> None:
@@ -41,15 +50,32 @@ def test_checkpoints(search: Search, checkpoint: bytes) -> None:
     search(lambda folder: load_checkpoint(folder / "run"), files)
 
 
-def test_resumed_runs(search: Search, checkpoint: bytes, own_cache: Path) -> None:
+@pytest.fixture
+def resumed(own_cache: Path) -> Callable[[Path], None]:
     trainer = start()  # type: ignore[no-untyped-call]
 
-    def resumed(folder: Path) -> None:
+    def resume(folder: Path) -> None:
         again = Trainer(trainer.model, trainer.train, trainer.val, trainer.recipe, checkpoint=folder / "run")
         assert isinstance(again.finished, bool)
         assert again.kept_epoch <= again.epoch
         assert again.seconds >= 0
 
+    return resume
+
+
+@pytest.mark.parametrize(("field", "value"), [("seconds", -0.5), ("epoch", -1)])
+def test_epochs_before_the_start(
+    checkpoint: bytes, resumed: Callable[[Path], None], tmp_path: Path, field: str, value: float
+) -> None:
+    def change(state: dict[str, Any]) -> dict[str, Any]:
+        state["history"][0][field] = value
+        return state
+
+    assert attempt(lambda: resumed(lay({"run": checkpoint}, tmp_path / "whole")))
+    assert not attempt(lambda: resumed(lay(with_state(checkpoint, change), tmp_path / "changed")))
+
+
+def test_resumed_runs(search: Search, checkpoint: bytes, resumed: Callable[[Path], None]) -> None:
     files = changed_safetensors(checkpoint).map(lambda content: {"run": content}) | stated(checkpoint)
     search(resumed, files, examples=50)
 

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from hostile.mutations import Files, changed_json, files_of, lay, spoiled
 from hostile.searching import Search, attempt
 from promptgraft.backbones.load import load_backbone
 from promptgraft.card import PromptCard, PromptInfo, TaskInfo, TrainingInfo
 from promptgraft.doctor.run import check_run
-from promptgraft.errors import PromptFileError
+from promptgraft.errors import PromptFileError, TrainingError
 from promptgraft.estimator import PromptClassifier
 from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.embedded import NoInputs
 from promptgraft.tuning.adapted import Adapted, AdaptedInfo, load_adapted
 from promptgraft.tuning.edit import Edit
+from promptgraft.tuning.fit import Epoch
 from promptgraft.tuning.method import METHODS, Setting
 
 METHODS_TRIED = ("linear", "vpt", "lora", "gate-vpt", "ssf")
@@ -61,6 +62,8 @@ def models(tiny_vit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
             source=None,
             training=training,
             versions={},
+            curve=(Epoch(0, None, 1.0, 0.5, 0.0), Epoch(1, 0.9, 0.8, 0.6, 1.0)),
+            best_epoch=1,
         )
         prompt = None
         if name == "vpt":
@@ -156,6 +159,14 @@ def refused(models: dict[str, dict[str, bytes]], tmp_path: Path, quick: None) ->
 def test_a_head_that_is_not_finite(refused: Callable[..., None]) -> None:
     head = save({"head.weight": torch.full((2, 32), torch.nan), "head.bias": torch.zeros(2)})
     refused("linear", "holds a value that is not finite", **{"head.safetensors": head})
+
+
+def test_numbers_that_overflow(models: Any, tmp_path: Path, quick: None) -> None:
+    """Finite as they lie in the file, and no longer so in the model."""
+    state = {name: torch.full_like(value, 3e38) for name, value in load(models["ssf"]["edit.safetensors"]).items()}
+    folder = lay(sealed({**models["ssf"], "edit.safetensors": save(state)}), tmp_path / "model")
+    with pytest.raises(TrainingError, match="gives answers that are not finite"):
+        load_adapted(folder).predict_proba([np.zeros((28, 28, 3), np.uint8)])
 
 
 def test_a_prompt_longer_than_the_edit_holds(refused: Callable[..., None], models: Any) -> None:

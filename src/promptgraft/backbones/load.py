@@ -145,12 +145,19 @@ def _from_transformers(location: str, revision: str | None, *, masked: bool) -> 
     masked: with the head of a masked language model.
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers.utils import find_adapter_config_file
 
     offline = os.environ.get("PROMPTGRAFT_OFFLINE", "0") not in ("", "0")
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": offline}
     numbers = check_folder(Path(location)) if Path(location).is_dir() else None
     try:
         config = AutoConfig.from_pretrained(location, **options)
+        if find_adapter_config_file(location, revision=revision, local_files_only=offline):
+            # where PEFT is installed, transformers would put the adapter into the model
+            raise InputError(
+                f"backbone {location!r} has a PEFT adapter (adapter_config.json) beside its weights, so it is not one "
+                "frozen model. Merge the adapter into the weights, or take a copy without it."
+            )
         commit = getattr(config, "_commit_hash", None)  # of a hub repository: a branch may move on, a commit does not
         family = "clip_vision_model" if config.model_type == "clip" else config.model_type
         known = FAMILIES[family].__module__

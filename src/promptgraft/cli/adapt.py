@@ -116,7 +116,7 @@ def show(result: dict[str, object], out: Path) -> None:
     from promptgraft.files import path_text
     from promptgraft.readme import printable
     from promptgraft.report.tables import candidates_table
-    from promptgraft.report.wording import ensemble, method_name
+    from promptgraft.report.wording import ensemble, method_name, new_inputs
 
     console = Console()
     candidates, test = result["candidates"], Score.model_validate(result["test_accuracy"])
@@ -135,10 +135,9 @@ def show(result: dict[str, object], out: Path) -> None:
     typer.echo(f"test accuracy {test.value:.3f} ({test.low:.3f} to {test.high:.3f}), measured once on {examples}.")
     task = result["task"]
     assert isinstance(task, dict)
-    sample = "new/*.jpg" if task["modality"] == "vision" else "new.csv"
-    folder = shlex.quote(path_text(out))
+    folder, new = shlex.quote(path_text(out)), new_inputs(task["modality"])
     typer.echo(
-        f"wrote {folder} (adapted model, result.json, report.html)     next: promptgraft predict {folder} {sample}"
+        f"wrote {folder} (adapted model, result.json, report.html)     next: promptgraft predict {folder} {new}"
     )
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from promptgraft.prompt import SoftPrompt
     from promptgraft.tasks.findings import Diagnosis, Finding
 
+_LINES = 25
+"""Of a learning curve; of a longer one every second, third, ... epoch is shown, and all by --json."""
+
 app = typer.Typer(no_args_is_help=True, help="Look for what is wrong, before time is spent on it.")
 
 
@@ -116,13 +119,15 @@ def run(
     if as_json:
         _dump(found)
     else:
-        kept = "" if found.best_epoch is None else f", epoch {found.best_epoch} kept"
         moved = "" if found.drift is None else f", prompt moved by {found.drift:.0%} of its start"
-        typer.echo(printable(f"{found.task}: {found.method}, {found.epochs} epochs{kept}{moved}"))
+        typer.echo(printable(f"{found.task}: {found.method}, {found.epochs} epochs{moved}"))
         _print_scores(found.scores)
         if found.curve:
+            typer.echo(printable(f"learning curve of {found.curve_of}, epoch {found.best_epoch} kept"))
+            every = -(-len(found.curve) // _LINES)
+            marked = {found.best_epoch, found.curve[-1].epoch}
             _table(
-                [vars(line) for line in found.curve],
+                [vars(line) for line in found.curve if line.epoch % every == 0 or line.epoch in marked],
                 [("epoch", "epoch", "{}"), ("train_loss", "train loss", "{:.3g}")],
                 [("val_loss", "val loss", "{:.3g}"), ("val_accuracy", "val accuracy", "{:.3f}")],
             )

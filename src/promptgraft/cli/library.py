@@ -75,15 +75,18 @@ def show(
     folder = find_folder(name, library)
     prompt, origin = SoftPrompt.load(folder), read_pulled(folder)
     card = prompt.card
+    holders = (place.folder for place in _libraries(library) if folder.is_relative_to(place.folder))
+    stored = next((folder.relative_to(holder).as_posix() for holder in holders), card.name)
     norms = prompt.tensor.norm(dim=-1).mean(dim=-1).tolist()
     if as_json:
-        content = card.model_dump(mode="json") | {"id": prompt.id, "norms": norms}
+        content = card.model_dump(mode="json") | {"id": prompt.id, "stored_as": stored, "norms": norms}
         content |= {} if origin is None else {"pulled": origin.model_dump()}
         say_json(content, indent=2)
         return
     said, task, training = card.prompt, card.task, card.training
     facts: list[tuple[str, Any]] = [
-        ("name", card.name),
+        ("name", stored),
+        *([("name in its card", card.name)] if stored != card.name else []),
         ("id", prompt.id),
         ("task", f"{task.name} ({task.modality}, {len(task.classes)} classes, {task.n_train} training examples)"),
         ("backbone", f"{card.backbone.name} (weights {card.backbone.weights_sha256[:12]})"),
@@ -114,6 +117,8 @@ def add(
     library: Library = None,
 ) -> None:
     """Put a prompt into your library, or into --library.
+
+    The card keeps its name, and with it the id, which other prompts and measured transfers name it by.
 
     Example: promptgraft library add birds --name vision/birds
     """

@@ -12,6 +12,7 @@ import typer
 from promptgraft.cli.arguments import say_json
 from promptgraft.files import atomic_folder, cache_root, content_key, path_text
 from promptgraft.readme import printable
+from promptgraft.report.wording import new_inputs
 from promptgraft.version import __version__
 
 if TYPE_CHECKING:
@@ -83,4 +84,5 @@ def conclude(
         interval = f"95 % interval {score.low:.3f} to {score.high:.3f}, n = {score.n}"
         typer.echo(f"{split} accuracy {score.value:.3f} ({interval})")
     named = f" with {' and '.join(beside)}" if beside else ""
-    typer.echo(f"wrote {out}{named}     next: promptgraft predict {shlex.quote(str(out))} FILE")
+    new = new_inputs(info.task.modality)
+    typer.echo(f"wrote {out}{named}     next: promptgraft predict {shlex.quote(str(out))} {new}")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,21 @@ FEW = 100
 class RunCheck:
     """What is known of a run.
 
-    scores: by split; "val_head" is the linear head without the prompt. best_epoch: the one that was kept, counted from
-    0, the start. curve: epoch by epoch. drift: |prompt - start| / |start|, None where the start is not known.
+    scores: by split; "val_head" is the linear head without the prompt. drift: |prompt - start| / |start|, None where
+    the start is not known. curve: epoch by epoch, of what `curve_of` says: the model's own, or, where `adapt` found
+    nothing better than the head alone, that of the best other candidate. best_epoch: of the curve, the one that was
+    kept, counted from 0, the start.
     """
 
     path: str
     task: str
     method: str
     epochs: int
-    best_epoch: int | None
     scores: dict[str, Score]
     drift: float | None
+    curve_of: str
     curve: tuple[Epoch, ...]
+    best_epoch: int | None
     findings: tuple[Finding, ...]
 
 
@@ -49,7 +52,7 @@ def check_run(folder: Path, *, library: str | None = None) -> RunCheck:
     """Look over the folder of a model that `adapt`, `tune` or `transfer` wrote; the backbone is not loaded.
 
     Args:
-        folder: of the model; the learning curve is in the `result.json` that `adapt` writes.
+        folder: of the model; what `adapt` wrote has all candidates in its `result.json`.
         library: where a prompt's parent is looked for.
 
     Raises:
@@ -58,16 +61,19 @@ def check_run(folder: Path, *, library: str | None = None) -> RunCheck:
     (info, _), result = read_info(folder), _result(folder)
     prompt = SoftPrompt.load(folder / PROMPT_FOLDER) if (folder / PROMPT_FOLDER).exists() else None
     scores = _scores(info, result)
-    winner = next((row for row in result.candidates if row.winner), None)
-    curve, best = (winner.history, winner.best_epoch) if winner is not None else ((), None)
+    shown = _curve(info, result)
+    head_only = METHODS[info.method].head_only
     drift = None if prompt is None else _drift(prompt, library)
     findings = compare_scores(scores) if prompt is not None else []
-    if METHODS[info.method].head_only:
-        findings.append(Finding("note", f"method {info.method!r} trains nothing but a head", "It has no curve."))
-    elif not curve:
-        what = "no learning curve was kept: `tune` and `transfer` show it only while they run"
-        findings.append(Finding("note", what, "`promptgraft adapt` keeps it, in result.json."))
-    findings += check_curve(curve, best, info.training.recipe)
+    told = check_curve(shown.history, shown.best_epoch, info.training.recipe)
+    if head_only:
+        cure = f"The curve is that of {shown.label}, the best of the others." if shown.history else "It has no curve."
+        findings.append(Finding("note", f"method {info.method!r} trains nothing but a head", cure))
+        told = [replace(finding, what=f"{shown.label}: {finding.what}") for finding in told]
+    elif not shown.history:
+        what = "no learning curve was kept"
+        findings.append(Finding("note", what, "A model that is trained anew keeps it."))
+    findings += told
     findings += _predictions(result.confusion)
     if drift is not None and drift < STILL:
         what = f"the prompt moved by {drift:.1%} of its start's norm"
@@ -83,10 +89,11 @@ def check_run(folder: Path, *, library: str | None = None) -> RunCheck:
         task=info.task.name,
         method=info.method,
         epochs=info.training.epochs,
-        best_epoch=best,
         scores=scores,
         drift=drift,
-        curve=curve,
+        curve_of=shown.label,
+        curve=shown.history,
+        best_epoch=shown.best_epoch,
         findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))),
     )
 
@@ -134,11 +141,20 @@ class _Read(BaseModel):
 
 class _Candidate(_Read):
     method: str
+    layers: str | None = None
+    source: str | None = None
     winner: bool = False
     status: str | None = None
     reason: str | None = None
+    val_accuracy: Score | None = None
     best_epoch: int | None = None
     history: tuple[Epoch, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Such as "vpt deep" or "initial of vision/digits"."""
+        named = self.method if self.layers is None else f"{self.method} {self.layers}"
+        return named if self.source is None else f"{named} of {self.source}"
 
 
 class _Probe(_Read):
@@ -175,6 +191,20 @@ def _result(folder: Path) -> _Result:
     except (OSError, ValueError) as error:
         first = printable(str(error).partition("\n")[0])[:200]
         raise PromptFileError(f"{path} is damaged ({first}). Get an unaltered copy.") from error
+
+
+def _curve(info: AdaptedInfo, result: _Result) -> _Candidate:
+    """What the learning curve is shown of: the winner of a race, else the best that was trained; else the model."""
+    trained = [row for row in result.candidates if row.history]
+    if not trained:
+        return _Candidate(
+            method=info.method,
+            layers=info.layers if METHODS[info.method].layers else None,  # as a race's rows have it
+            source=info.source,
+            best_epoch=info.best_epoch,
+            history=info.curve,
+        )
+    return max(trained, key=lambda row: (row.winner, -1.0 if row.val_accuracy is None else row.val_accuracy.value))
 
 
 def _scores(info: AdaptedInfo, result: _Result) -> dict[str, Score]:

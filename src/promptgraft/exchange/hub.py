@@ -88,7 +88,7 @@ def push(
     with tempfile.TemporaryDirectory() as temporary:
         files: dict[str, Path | bytes] = {}
         for folder, prompt in folders.items():
-            saved = prompt.save(Path(temporary) / (folder or "root"))
+            saved = prompt.save(Path(temporary) / (folder or "root"), name=folder or None)
             files |= {_join(folder, path.name): path for path in saved.iterdir()}
         files["README.md"] = hub_card(folders, repo, datasets).encode()
         with _asking(client, repo):

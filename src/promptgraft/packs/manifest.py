@@ -66,8 +66,8 @@ def find_pack(name: str) -> Pack:
     """
     packs = load_manifest()
     if name not in packs:
-        hint = did_you_mean(name, list(packs))
-        raise InputError(f"there is no pack named {name!r}.{hint} `promptgraft packs ls` lists them.")
+        hint = did_you_mean(name[:80], list(packs))
+        raise InputError(f"there is no pack named {name[:80]!r}.{hint} `promptgraft packs ls` lists them.")
     return packs[name]
 
 

@@ -71,6 +71,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "confusion": _confusion(result.get("confusion")),
         "errors": _errors(result.get("errors") or []),
         "folder": str(result.get("out") or "FOLDER"),
+        "new": wording.new_inputs(result["task"].get("modality")),
         "provenance": _provenance(result),
     }
 

@@ -21,6 +21,11 @@ def score(accuracy: Mapping[str, Any] | None, key: str = "value") -> float | Non
     return finite((accuracy or {}).get(key))
 
 
+def new_inputs(modality: object) -> str:
+    """What `predict` may be given next, as an example: a folder of images, or a table of texts."""
+    return "new.csv" if modality == "text" else "new/"
+
+
 def percent(value: object) -> str:
     """0.871 -> "87.1 %"."""
     number = finite(value)

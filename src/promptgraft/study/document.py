@@ -17,8 +17,8 @@ from promptgraft.study.marked import Keys, Marked, inline, read_marked
 from promptgraft.study.mistakes import mistakes
 from promptgraft.study.spec import RecipeSpec, StudySpec, _Short
 
-MAX_MISTAKES = 5
-"""Named at a time."""
+MAX_MISTAKES, MISTAKE_LENGTH = 5, 500
+"""Named at a time, and characters of each."""
 WIDTH = 100
 """Columns that a line is kept within where it can be."""
 
@@ -104,7 +104,8 @@ def _validated(text: str, name: str) -> StudySpec:
     for place, words in found[:MAX_MISTAKES]:
         # a mistake of the study as a whole has no line
         where = [f"{name}:{document.line(place)}", _dotted(place)] if place else [name]
-        lines.append(printable(": ".join([*where, words])))
+        line = printable(": ".join([*where, words]))
+        lines.append(line if len(line) <= MISTAKE_LENGTH else f"{line[:MISTAKE_LENGTH]} ...")
     if len(found) > MAX_MISTAKES:
         lines.append(f"and {len(found) - MAX_MISTAKES} more")
     raise DocumentError(lines)

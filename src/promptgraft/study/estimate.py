@@ -133,7 +133,7 @@ class Estimator:
             return passes * probe.forward * min(sizes["train"], 1000), int(probe.memory)
         recipe = Recipe.model_validate(trial.identity["recipe"] | _numbers(trial.identity.get("setting", {})))
         layers, length = trial.places.get("shape") or (
-            1 if trial.identity.get("layers", "deep") == "shallow" else backbone.info.depth,
+            1 if trial.identity.get("layers") == "shallow" or backbone.info.pool == "mask" else backbone.info.depth,
             trial.identity.get("prompt_length", 1),
         )
         probe = self._probe(trial, backbone, task, layers, length)

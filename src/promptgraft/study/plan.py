@@ -107,7 +107,8 @@ class _Planner:
                 info = self.backbone(group.backbone).info
                 shape = (1, info.embed_dim) if group.layers == "shallow" else (info.depth, info.dim)
                 name = f"{info.modality}/{task.shown}"
-                trials += [trial, self._head_alone(group, task)]
+                # a model that is read at a prompt's row has no head alone
+                trials += [trial] if info.pool == "mask" else [trial, self._head_alone(group, task)]
                 reference, fact = {"trial": trial.key}, self.data(task.task)
                 found.append(Source(name, reference, shape[0], group.prompt_length, shape[1], info, fact.value))
         names = [source.name for source in found]
