@@ -51,9 +51,12 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _where(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line below a table; rows of several sittings make several."""
-    found = dict.fromkeys((row["date"], row["versions"], row["machine"]) for row in rows)
-    return ["", *(f"Measured {date} with {versions}, on {machine}." for date, versions, machine in found)]
+    """A line below a table for each date, set of versions and machine, with the load averages that it had."""
+    loads: dict[str, list[float]] = {}
+    for row in rows:
+        machine, load = row["machine"].rsplit(", load ", 1)
+        loads.setdefault(f"Measured {row['date']} with {row['versions']}, on {machine}", []).append(float(load))
+    return ["", *(f"{where}, load {min(load)} to {max(load)}." for where, load in loads.items())]
 
 
 def _if_there(path: Path, make: Callable[[Path], list[str]]) -> list[str]:

@@ -50,7 +50,7 @@ def test_a_table_follows_its_rows(page, tmp_path):
         "exact": True,
         "date": "2026-01-02",
         "versions": "torch 9",
-        "machine": "a toaster",
+        "machine": "a toaster, load 1.5",
     }
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([row, row | {"floor": None, "memory": None, "exact": False}]))
@@ -58,7 +58,7 @@ def test_a_table_follows_its_rows(page, tmp_path):
         "| x | loop | 2e+03 | 0.5 | 4,000.00 | 2.0 | 3 | 1e-07 |",
         "| x | loop | 2e+03 | 0.5 | 4,000.00 |  |  | ~1e-07 |",
         "",
-        "Measured 2026-01-02 with torch 9, on a toaster.",
+        "Measured 2026-01-02 with torch 9, on a toaster, load 1.5 to 1.5.",
     ]
 
 

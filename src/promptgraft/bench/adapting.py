@@ -19,7 +19,7 @@ def adapting(size: Size) -> list[Row]:
     """60 training and 60 validation images of 37 tokens, a ViT of 4 blocks, 10 epochs (smoke: 16 and 16, a toy, 3).
 
     Seven candidates: the linear probe, three prompts from scratch, three text prompts projected. Both sides take
-    the images as files would give them and end with tested classifiers; `adapt` also ranks the prompts of the package and writes the
+    the images as files would give them and end with tested classifiers; `adapt` also ranks the library and writes the
     report. `error` is the validation accuracy that the race lost, relative to the best candidate's.
     """
     count, shape, epochs = (60, Shape(128, 4, 2, 48, 8), 10) if size != "smoke" else (16, Shape(32, 2, 2, 28, 14), 3)

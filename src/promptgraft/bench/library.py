@@ -46,14 +46,14 @@ class _Scale:
 
 
 _SCALES: dict[Size, _Scale] = {
-    "pocket": _Scale(20_000, read=200, wider=400, slice=100, patches=1_000, folders=200, listed=5_000),
+    "pocket": _Scale(5_000, read=200, wider=400, slice=100, patches=1_000, folders=200, listed=5_000),
     "paper": _Scale(1_000_000, read=200, wider=500, slice=100, patches=2_000, folders=1_000, listed=100_000),
     "smoke": _Scale(100, read=20, wider=30, slice=10, patches=50, folders=2, listed=10),
 }
 
 
 def library(size: Size) -> list[Row]:
-    """20,000 prompts of 100 x 768 (paper: 1,000,000; smoke: 100 of 6 x 16), ranked for 3 targets.
+    """5,000 prompts of 100 x 768 (paper: 1,000,000; smoke: 100 of 6 x 16), ranked for 3 targets.
 
     A target's patches are rows of the prompts that are published for one model; paper adds the words of 8 data sets,
     embedded by MPNet. `error` of a ranking is the share of the 10 best prompts that the shortlist misses.

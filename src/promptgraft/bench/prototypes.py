@@ -14,13 +14,13 @@ from promptgraft.initialization.kmeans import BLOCK, StreamingKMeans
 
 
 def prototypes(size: Size) -> list[Row]:
-    """P = 20 and 100 for 12 layers, from 64 images of 197 tokens, ViT-S of random weights (smoke: P = 3, 2 layers).
+    """P = 20 and 100 for 12 layers, from 48 images of 197 tokens, ViT-S of random weights (smoke: P = 3, 2 layers).
 
     The baseline only runs the model, which k-means cannot do without, so the ratio is 1 at best. The error is that
     of holding all tokens of all layers and clustering them afterwards.
     """
     dim, depth, heads, images, lengths, rounds = (
-        (384, 12, 6, 64, (20, 100), 3) if size != "smoke" else (16, 2, 2, 5, (3,), 1)
+        (384, 12, 6, 48, (20, 100), 1) if size != "smoke" else (16, 2, 2, 5, (3,), 1)
     )
     backbone = random_vit(dim, depth, heads)
     generator = torch.Generator().manual_seed(0)
