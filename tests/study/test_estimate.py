@@ -1,5 +1,6 @@
 """What a study will cost."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,27 @@ def test_sources_and_estimates_are_costed_too(
     assert {cost.basis for cost in found.values()} == {"probe"}
     assert set(faked) == {(1, 10), (1, 1), (2, 1)}
     assert all(cost.seconds > 0 for cost in found.values())
+
+
+def test_a_model_that_is_read_at_a_prompt_takes_no_head_alone_and_no_deep_prompt(
+    tiny_study: MakeSpec, faked: list[tuple[int, int]], tiny_bert_folder: Path, texts_csv: Path, tmp_path: Path
+) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    folder = shutil.copytree(tiny_bert_folder, tmp_path / "masked")
+    BertForMaskedLM(BertConfig.from_pretrained(folder)).save_pretrained(folder)
+    backbone = {"name": f"dir:{folder}", "pool": "mask"}
+    words = {"epochs": 1, "verbalizer": ["bad", "good"]}
+    task = {"task": str(texts_csv), "n_train": 8, "n_val": 4, "n_test": 4}
+    spec = tiny_study(
+        backbones=[backbone],
+        targets=[task],
+        sources={"same_task": True, "tune": [{"backbone": backbone, "tasks": [task], "recipe": words}]},
+        methods=[{"method": "relative", "recipe": words}],
+        seeds=[0],
+    )
+    assert list(costs(spec)) == [("source", "vpt shallow"), ("train", "relative")]
+    assert {layers for layers, _ in faked} == {1}
 
 
 def test_what_was_measured_is_believed(tiny_study: MakeSpec, faked: list[tuple[int, int]]) -> None:

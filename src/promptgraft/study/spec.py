@@ -81,6 +81,7 @@ def _exactly(name: str, changes: dict[str, Any], method: str | None = None, task
     recipe = resolve_recipe(name, method=method, task=task, **changes)
     for field, given in changes.items():
         taken = getattr(recipe, field)
+        given = tuple(given) if isinstance(given, list) else given
         if taken != given or isinstance(taken, bool) != isinstance(given, bool):
             raise ValueError(f"recipe: {field}: must be a value like {taken!r}, got {given!r}")
     return recipe
