@@ -72,6 +72,7 @@ def interrupted(path: Path, after: int, monkeypatch: pytest.MonkeyPatch, **optio
 
 def without_time(analysis: dict[str, Any]) -> dict[str, Any]:
     adapted = {**analysis["adapted"], "training": {**analysis["adapted"]["training"], "seconds": 0}}
+    adapted["curve"] = [{**line, "seconds": 0} for line in adapted["curve"]]
     return {**analysis, "adapted": adapted, "created": None}
 
 

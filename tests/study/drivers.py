@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 
+def hear_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Driver:
     """A process that runs a study, or a command."""
 
@@ -44,7 +49,8 @@ class Nursery:
 
     def __init__(self, *models: Path) -> None:
         command = [sys.executable, __file__, *map(str, models)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, text=True, preexec_fn=hear_interrupts, **pipes)
         self._drivers: list[Driver] = []
 
     def ask(self, **request: Any) -> int:

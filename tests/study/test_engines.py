@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drivers import hear_interrupts
 from stand_in import StandIn, order
 
 from promptgraft.errors import InputError
@@ -178,7 +179,9 @@ def drive(tmp_path: Path) -> Generator[Callable[[str], AbstractContextManager[su
         if name == "ray":
             pytest.importorskip("ray")
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        driver = subprocess.Popen([sys.executable, "-"], text=True, cwd=tmp_path, start_new_session=True, **pipes)
+        driver = subprocess.Popen(
+            [sys.executable, "-"], text=True, cwd=tmp_path, start_new_session=True, preexec_fn=hear_interrupts, **pipes
+        )
         drivers.append(driver)
         assert driver.stdin is not None
         driver.stdin.write(DRIVER.format(here=HERE, name=name, log=str(tmp_path / "log")))

@@ -9,7 +9,6 @@ from promptgraft.tasks.embedded import embed_task
 from promptgraft.transferability import (
     ESTIMATORS,
     gather_evidence,
-    grafted,
     h_score,
     leave_one_out,
     leep,
@@ -80,12 +79,11 @@ def test_dead_rows_stay_behind(backbone, prompts):
 
 
 def test_each_prompt_is_run_once_on_a_part_of_large_tasks(backbone, prompts, monkeypatch):
-    monkeypatch.setattr(grafted, "LIMIT", 8)
     ran, original = [], tuned_features.np.save
     monkeypatch.setattr(
         tuned_features.np, "save", lambda file, values: ran.append(values.shape) or original(file, values)
     )
-    evidence = gather_evidence(prompts, backbone, make_task("text"), seed=1)
+    evidence = gather_evidence(prompts, backbone, make_task("text"), seed=1, limit=8)
     assert ran == []  # nothing is looked at before it is asked for
     for name in NAMES:
         ESTIMATORS[name].score(evidence)

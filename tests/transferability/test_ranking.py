@@ -19,6 +19,7 @@ from promptgraft.prompt import SoftPrompt
 from promptgraft.tasks.base import Split, Task
 from promptgraft.transferability import ESTIMATORS, modality_gap, prompt_norm, rank
 from promptgraft.transferability.patches import embedded_patches
+from promptgraft.transferability.ranking import QUICK
 
 DIM = 6
 
@@ -102,7 +103,7 @@ def entry(prompt):
 
 
 def test_scores_are_those_of_the_pure_functions(prompts, images):
-    table = rank(prompts, FakeBackbone(), make_task(images), seed=4).set_index(["estimator", "prompt"])["score"]
+    table = rank(prompts, FakeBackbone(), make_task(images), QUICK, seed=4).set_index(["estimator", "prompt"])["score"]
     patches = np.concatenate([image[2:] for image in images])
     fitting = prompts[:4]
     gaps = modality_gap([entry(prompt) for prompt in fitting], patches, seed=4, unbiased=True)
@@ -114,7 +115,7 @@ def test_scores_are_those_of_the_pure_functions(prompts, images):
 
 
 def test_table_is_sorted_and_says_what_is_left_out(prompts, images):
-    table = rank(prompts, FakeBackbone(), make_task(images))
+    table = rank(prompts, FakeBackbone(), make_task(images), QUICK)
     assert list(table.columns) == ["prompt", "estimator", "score", "rank", "seconds"]
     assert list(table["estimator"].unique()) == ["gap", "norm", "volume"]
     gap = table[table["estimator"] == "gap"]
@@ -172,7 +173,7 @@ def test_refuses(prompts, images):
     with pytest.raises(InputError, match="Did you mean 'norm'"):
         rank(prompts, FakeBackbone(), make_task(images), ["nrom"])
     with pytest.raises(InputError, match="no inputs to embed"):
-        rank(prompts, FakeBackbone(), make_task([]))
+        rank(prompts, FakeBackbone(), make_task([]), ["gap"])
 
 
 def test_every_estimator_describes_itself():
