@@ -223,7 +223,10 @@ def test_rank(promptgraft: Any, tiny_vit_folder: Path, image_folder: Path, make_
     photos, *options = map(str, arguments[1:])
     # made for texts
     given = f"{shlex.quote(photos)} --method projection {shlex.join(options)}"
-    assert lines[9] == f"next: promptgraft transfer {best} {given} --out DIR"
+    assert [word.split()[0] for word in lines[9].removeprefix("seconds: ").split(", ")] == [
+        *("leave-one-out", "gap", "norm", "volume")
+    ]
+    assert lines[10] == f"next: promptgraft transfer {best} {given} --out DIR"
     rows = json.loads(promptgraft(*arguments, "--json", "--estimators", "norm, gap")[1])
     assert [(row["estimator"], row["rank"]) for row in rows] == [(e, r) for e in ("norm", "gap") for r in (1, 2, 3)]
     assert [row["score"] for row in rows if row["prompt"] == "text/narrow" and row["estimator"] == "gap"] == [None]

@@ -61,7 +61,8 @@ def test_each_estimator_says_what_it_rests_on(promptgraft: Any, library: PromptL
     assert lines[8].startswith("norm: Kendall 0 (")
     assert lines[8].endswith(") on 2 measured targets of this library")
     assert lines[9] == "volume: no measured transfer in this library"
-    assert lines[10].startswith("next: promptgraft transfer ")
+    assert lines[10].startswith("seconds: leave-one-out ")
+    assert lines[11].startswith("next: promptgraft transfer ")
     rows = json.loads(promptgraft(*arguments, "--json")[1])
     found = {row["estimator"]: row["evidence"] for row in rows}
     assert len(rows) == 12

@@ -93,7 +93,7 @@ def rank(
     announce(task, model)
     for part in _tables(table):
         Console(highlight=False).print(part, soft_wrap=True)
-    for line in [*table.attrs["notes"], *_evidence(table)]:
+    for line in [*table.attrs["notes"], *_evidence(table), _seconds(table)]:
         typer.echo(printable(line))
     target, place = shlex.quote(data), shlex.quote(library)
     same = "" if backbone is None else f" --backbone {shlex.quote(backbone)}"
@@ -130,6 +130,11 @@ def _evidence(table: "pd.DataFrame") -> list[str]:
     if not any(evidence.values()):
         return [f"{NONE}: a rank is a guess"]
     return [long_form(name, record) for name, record in evidence.items()]
+
+
+def _seconds(table: "pd.DataFrame") -> str:
+    once = table.drop_duplicates("estimator")
+    return "seconds: " + ", ".join(f"{row.estimator} {row.seconds:.1f}" for row in once.itertuples())
 
 
 def _tables(table: "pd.DataFrame") -> "list[Text]":
