@@ -1,11 +1,11 @@
-"""Puts what was measured into docs/performance.md: a table after each comment that names where its figures are from.
+"""Puts what was measured into the pages of docs/: a table after each comment that names where its figures are from.
 
     promptgraft bench --json > benchmarks/pocket.json
     python benchmarks/growth.py
     python benchmarks/page.py
 
-A table of the page stands between a line such as `<!-- benchmarks/pocket.json -->` and `<!-- end -->`. Those of races
-are replayed from the studies' learning curves, see `race.py`. `tests/test_performance_page.py` holds the page to them.
+A table of a page stands between a line such as `<!-- benchmarks/pocket.json -->` and `<!-- end -->`. Those of races
+are replayed from the studies' learning curves, see `race.py`. `tests/test_performance_page.py` holds all pages to it.
 """
 
 import json
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import growth
+import mutual_information
 import race
 
 from promptgraft.study.folder import open_existing
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGES = [HERE.parent / "docs" / name for name in ("performance.md", "analysis.md")]
 NOT_YET = ["Not measured yet."]
 MARK = re.compile(r"<!-- (benchmarks/[^>]+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
@@ -88,6 +89,9 @@ def tables() -> dict[str, Callable[[], list[str]]]:
         "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
         "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
         "benchmarks/growth.json": lambda: _if_there(HERE / "growth.json", growth_table),
+        "benchmarks/mutual_information.json": lambda: mutual_information.table(
+            json.loads((HERE / "mutual_information.json").read_text(encoding="utf-8"))
+        ),
         "benchmarks/race.py benchmarks/race": _ten_cases,
         "benchmarks/race.py studies/cross-modality": lambda: race.table([root / "studies" / "cross-modality"], None),
         "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table(
@@ -107,4 +111,5 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
