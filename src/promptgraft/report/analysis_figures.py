@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from promptgraft.report.svg import LETTER_WIDTH, Axis, element, epoch_axis, height_of, pieces, stretched, svg
+from promptgraft.report.svg import LETTER_WIDTH, Axis, element, epoch_axis, height_of, levels, pieces, stretched, svg
 from promptgraft.report.wording import DASH, significant
 
 _HEIGHT = 300
@@ -105,12 +105,8 @@ def _log(value: float) -> float | None:
 
 
 def _frame(axis: Axis, epochs: Axis, kept: int, height: int) -> list[Markup]:
-    parts = []
-    for mark in axis.ticks:
-        y = height_of(axis, mark, height)
-        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
-        parts.append(element("text", significant(10**mark), x=-10, y=y + 4, text_anchor="end"))
-    parts.append(element("text", "epoch", x=-10, y=height + 20, text_anchor="end"))
+    parts = levels(axis, height, lambda mark: significant(10**mark))
+    parts.append(element("text", "epoch", x=-8, y=height + 20, text_anchor="end"))
     for mark in epochs.ticks:
         parts.append(element("text", f"{mark:g}", x=f"{epochs.at(mark)}%", y=height + 20, text_anchor="middle"))
     at = f"{epochs.at(kept)}%"

@@ -16,6 +16,7 @@ from promptgraft.report.svg import (
     element,
     epoch_axis,
     height_of,
+    levels,
     pct,
     pieces,
     series_css,
@@ -190,12 +191,8 @@ def _history(candidate: Mapping[str, Any]) -> list[tuple[int, float | None]]:
 
 
 def _curve_frame(axis: Axis, epochs: Axis) -> list[Markup]:
-    parts = []
-    for mark in axis.ticks:
-        y = height_of(axis, mark, _CURVE_HEIGHT)
-        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
-        parts.append(element("text", tick(mark), x=-10, y=y + 4, text_anchor="end"))
-    parts.append(element("text", "epoch", x=-10, y=_CURVE_HEIGHT + 20, text_anchor="end"))
+    parts = levels(axis, _CURVE_HEIGHT)
+    parts.append(element("text", "epoch", x=-8, y=_CURVE_HEIGHT + 20, text_anchor="end"))
     for mark in epochs.ticks:
         text = f"{mark:g}"
         parts.append(element("text", text, x=f"{epochs.at(mark)}%", y=_CURVE_HEIGHT + 20, text_anchor="middle"))

@@ -7,7 +7,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from promptgraft.report import wording
-from promptgraft.report.svg import Axis, accuracy_axis, element, height_of, round_axis, series_css, svg, tick
+from promptgraft.report.svg import accuracy_axis, element, height_of, levels, round_axis, series_css, svg
 
 _HEIGHT = 190
 _ROOM = 8  # percent of the width beside the first and the last step
@@ -26,7 +26,7 @@ class Dot:
 def cloud(dots: Sequence[Dot], label: str) -> Markup:
     """Matching loss from left to right, accuracy upwards."""
     y, x = accuracy_axis([dot.accuracy for dot in dots], count=4), round_axis([dot.loss for dot in dots], count=5)
-    parts = _frame(y)
+    parts = levels(y, _HEIGHT)
     for mark in x.ticks:
         at = {"x": f"{x.at(mark)}%", "y": _HEIGHT + 18}
         parts.append(element("text", f"{mark:g}", text_anchor="middle", **at))
@@ -40,7 +40,7 @@ def cloud(dots: Sequence[Dot], label: str) -> Markup:
 def steps(names: Sequence[str], lines: Mapping[str, Sequence[float | None]], label: str) -> Markup:
     """Accuracies at named steps from left to right, a line of dots for each entry; what is not known has none."""
     y = accuracy_axis([value for values in lines.values() for value in values], count=4)
-    parts, between = _frame(y), (100 - 2 * _ROOM) / max(len(names) - 1, 1)
+    parts, between = levels(y, _HEIGHT), (100 - 2 * _ROOM) / max(len(names) - 1, 1)
     places = [round(_ROOM + number * between, 2) for number in range(len(names))]
     for name, place in zip(names, places, strict=True):
         parts.append(element("text", name, x=f"{place}%", y=_HEIGHT + 18, text_anchor="middle"))
@@ -58,12 +58,3 @@ def steps(names: Sequence[str], lines: Mapping[str, Sequence[float | None]], lab
             for place, at, says in known
         ]
     return svg(parts, height=_HEIGHT + 22, css="cloud", label=label)
-
-
-def _frame(axis: Axis) -> list[Markup]:
-    parts = []
-    for mark in axis.ticks:
-        y = height_of(axis, mark, _HEIGHT)
-        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
-        parts.append(element("text", tick(mark), x=-8, y=y + 4, text_anchor="end"))
-    return parts

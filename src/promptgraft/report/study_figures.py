@@ -12,6 +12,7 @@ from promptgraft.report.svg import (
     element,
     epoch_axis,
     height_of,
+    levels,
     pct,
     pieces,
     round_axis,
@@ -95,7 +96,7 @@ def curves(lines: Sequence[Line], label: str) -> Markup:
     axis = accuracy_axis([value for line in lines for point in line.points for value in point[1:]], count=4)
     places = [point[0] for line in lines for point in line.points]
     epochs = epoch_axis(min(places, default=0), max(places, default=1), count=5)
-    parts = _frame(axis)
+    parts = levels(axis, _PANEL_HEIGHT)
     for mark in epochs.ticks:
         at = {"x": f"{epochs.at(mark)}%", "y": _PANEL_HEIGHT + 18}
         parts.append(element("text", f"{mark:g}", text_anchor="middle", **at))
@@ -119,7 +120,7 @@ def scatter(points: Sequence[Point], label: str) -> Markup:
     low, high = min(point.score for point in points), max(point.score for point in points)
     room = 0.06 * (high - low) or max(abs(high), 1.0)
     scores = Axis(low - room, high + room, ())
-    parts = _frame(axis)
+    parts = levels(axis, _PANEL_HEIGHT)
     for value, anchor in ((low, "start"), (high, "end")) if high > low else ((low, "middle"),):
         x = f"{scores.at(value)}%"
         parts.append(element("text", _score(value), x=x, y=_PANEL_HEIGHT + 18, text_anchor=anchor))
@@ -154,15 +155,6 @@ def gains(dots: Sequence[Gain], label: str) -> Markup:
         parts.append(element("line", x1=place, x2=place, y1=top, y2=bottom, class_="whisker"))
         parts.append(element("circle", element("title", says), cx=place, cy=middle, r=4.5, class_="dot"))
     return svg(parts, height=_PANEL_HEIGHT + 24, css="cloud", label=label)
-
-
-def _frame(axis: Axis) -> list[Markup]:
-    parts = []
-    for mark in axis.ticks:
-        y = height_of(axis, mark, _PANEL_HEIGHT)
-        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
-        parts.append(element("text", tick(mark), x=-8, y=y + 4, text_anchor="end"))
-    return parts
 
 
 def _gain_tick(share: float) -> str:

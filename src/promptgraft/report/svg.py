@@ -5,7 +5,7 @@ keeps its size. Colours come from the style sheet by class, so figures follow li
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -109,6 +109,16 @@ def pct(share: float) -> str:
 def tick(share: float) -> str:
     """What stands at a tick of an accuracy axis."""
     return f"{100 * share:g}{wording.NBSP}%"
+
+
+def levels(axis: Axis, height: int, says: Callable[[float], str] = tick) -> list[Markup]:
+    """A line across the figure at each tick of its upright axis, and left of it what `says` makes of it."""
+    parts = []
+    for mark in axis.ticks:
+        y = height_of(axis, mark, height)
+        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, class_="grid"))
+        parts.append(element("text", says(mark), x=-8, y=y + 4, text_anchor="end"))
+    return parts
 
 
 def shorten(name: str) -> str:
