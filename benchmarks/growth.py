@@ -1,10 +1,12 @@
 """How cost grows with images, tokens, prompt length, sources and the size of a library, ours beside the baseline.
 
-    python benchmarks/growth.py           measures, prints, writes growth.json beside this file and docs/growth.svg
-    python benchmarks/growth.py --draw    only prints and draws what growth.json holds
+    python benchmarks/growth.py                  measures, prints, writes growth.json beside this file and
+                                                 docs/growth.svg
+    python benchmarks/growth.py --axis tokens    measures one of the things anew, and keeps the others
+    python benchmarks/growth.py --draw           only prints and draws what growth.json holds
 
-The models are smaller than those of `promptgraft bench`, so that five sizes of five things take a few minutes. The
-exponent is the slope of a straight line through the points of both axes' logarithms: 1 is proportional.
+But for prototypes, models are smaller than those of `promptgraft bench`, so that five sizes of six things take ten
+minutes. The exponent is the slope of a straight line through the points of both axes' logarithms: 1 is proportional.
 """
 
 import argparse
@@ -22,7 +24,8 @@ from promptgraft.bench.circumstances import circumstances
 from promptgraft.bench.frozen_features import Frozen, against_recomputing
 from promptgraft.bench.library import shortlisting
 from promptgraft.bench.modality_gap import by_cdist, gap_row
-from promptgraft.bench.training_step import Model, training_step
+from promptgraft.bench.prototypes import against_forward
+from promptgraft.bench.training_step import Model, random_vit, training_step
 from promptgraft.progress import progress_bar
 
 HERE = Path(__file__).parent
@@ -59,21 +62,26 @@ def _sources(count: int) -> Row:
     return gap_row("sources", "Algorithm 1, cdist", by_cdist, 3, prompts, patches, epochs=5, rounds=3)
 
 
+def _prototypes(images: int) -> Row:
+    return against_forward("prototypes", random_vit(384, 12, 6), images, 20, side=80)
+
+
 AXES = (
     Axis("images", "a grid of 20 heads, 20 epochs", (25, 50, 100, 200, 400), _images),
     Axis("tokens", "a training step, deep, P = 50", (10, 26, 50, 101, 197), _tokens),
     Axis("prompt length", "a training step, deep, 26 tokens", (5, 10, 25, 50, 100), _length),
     Axis("source prompts", "their modality gaps, 2,000 patches", (1, 3, 10, 30, 100), _sources),
+    Axis("images to cluster", "prototypes of 12 layers, ViT-S, P = 20", (50, 150, 500, 1500, 5000), _prototypes),
     Axis("prompts in a library", "rank --shortlist 100 by the gap", (300, 600, 1250, 2500, 5000), shortlisting),
 )
 
 
-def measure() -> list[dict[str, Any]]:
+def measure(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     """A point for each value of each axis."""
     points = []
     where = circumstances()
-    with progress_bar("points", sum(len(axis.values) for axis in AXES), "point") as bar:
-        for axis in AXES:
+    with progress_bar("points", sum(len(axis.values) for axis in axes), "point") as bar:
+        for axis in axes:
             for value in axis.values:
                 bar.note(f"{value} {axis.name}")
                 points.append(
@@ -139,9 +147,17 @@ def draw(points: Sequence[Mapping[str, Any]], path: Path) -> None:
 def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draw", action="store_true", help="measure nothing")
-    if not parser.parse_args().draw:
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--axis", choices=[axis.name for axis in AXES], help="measure this one only")
+    which.add_argument("--draw", action="store_true", help="measure nothing")
+    arguments = parser.parse_args()
+    if not arguments.draw:
+        found = measure([axis for axis in AXES if arguments.axis in (None, axis.name)])
+        kept = json.loads(RESULT.read_text(encoding="utf-8")) if arguments.axis else []
+        every = [*(point for point in kept if point["axis"] != arguments.axis), *found]
+        order = [axis.name for axis in AXES]
+        every.sort(key=lambda point: order.index(point["axis"]))
+        RESULT.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
     points = json.loads(RESULT.read_text(encoding="utf-8"))
     draw(points, FIGURE)
     print("\n".join(table(points)))

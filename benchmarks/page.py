@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import between_widths
 import growth
 import mutual_information
 import race
 
-from promptgraft.study.folder import open_existing
-
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "docs" / name for name in ("performance.md", "analysis.md")]
+PAGES = [HERE.parent / "docs" / name for name in ("performance.md", "analysis.md", "zero-shot.md")]
 NOT_YET = ["Not measured yet."]
 MARK = re.compile(r"<!-- (benchmarks/[^>]+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
@@ -73,18 +72,9 @@ def growth_table(path: Path) -> list[str]:
     return ["", figure, "", *growth.table(points), *_where(points)]
 
 
-def _ten_cases() -> list[str]:
-    """Races of `benchmarks/race`, once all its trials are done."""
-    store = open_existing(HERE / "race")
-    records = store.records() if store is not None and store.spec() is not None else []
-    if not records or any(record.state != "done" for record in records):
-        return NOT_YET
-    return race.table([HERE / "race"], None)
-
-
 def tables() -> dict[str, Callable[[], list[str]]]:
     """What makes the table after each mark."""
-    root = HERE.parent
+    studies = HERE.parent / "studies"
     return {
         "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
         "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
@@ -92,11 +82,13 @@ def tables() -> dict[str, Callable[[], list[str]]]:
         "benchmarks/mutual_information.json": lambda: mutual_information.table(
             json.loads((HERE / "mutual_information.json").read_text(encoding="utf-8"))
         ),
-        "benchmarks/race.py benchmarks/race": _ten_cases,
-        "benchmarks/race.py studies/cross-modality": lambda: race.table([root / "studies" / "cross-modality"], None),
-        "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table(
-            [root / "studies" / "cross-modality"], 8
+        "benchmarks/between_widths.json": lambda: _if_there(
+            HERE / "between_widths.json",
+            lambda path: between_widths.table(json.loads(path.read_text(encoding="utf-8"))),
         ),
+        "benchmarks/race.py studies/cross-modality": lambda: race.table([studies / "cross-modality"], None),
+        "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table([studies / "cross-modality"], 8),
+        "benchmarks/race.py studies/ensembles": lambda: race.table([studies / "ensembles"], None),
     }
 
 

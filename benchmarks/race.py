@@ -5,11 +5,10 @@ holds every race. For each target and seed the candidates that were trained race
 itself, and what wins is held against the winner of them all trained to the end. `--field N` draws 60 fields of N
 candidates from those of a target, as `adapt` has about eight.
 
-    python benchmarks/race.py benchmarks/race                       the ten built-in cases of race/study.yaml
-    python benchmarks/race.py studies/cross-modality --field 8      on what another study trained
+    python benchmarks/race.py studies/ensembles
+    python benchmarks/race.py studies/cross-modality --field 8
 
-`benchmarks/race` is trained by `promptgraft study run benchmarks/race`, which goes on where it was stopped. Targets of
-which a trial is missing are left out.
+Targets of which a trial is missing are left out.
 """
 
 import argparse

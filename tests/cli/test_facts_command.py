@@ -70,6 +70,19 @@ def test_json(promptgraft: Any, folder: Any) -> None:
     assert json.loads(out)["split"] == "dev"
 
 
+def test_sources_together(promptgraft: Any, folder: Any) -> None:
+    bert, albert = prober_folder("bert"), prober_folder("albert")
+    arguments = ["facts", folder, "--source", bert, "--source", albert, "--target", bert, "--epochs", 1, "--top-k", 40]
+    code, out, error = promptgraft(*arguments, "--methods", "relative,copy", "--together", "--json")
+    assert (code, error) == (0, "")
+    rows = json.loads(out)["rows"]
+    assert [(row["method"], row["source"]) for row in rows] == [
+        *(("relative", bert), ("copy", bert), ("relative", albert), ("copy", albert)),
+        ("relative", f"{bert} + {albert}"),
+    ]
+    assert rows[-1]["n"] == 8
+
+
 def test_a_stopped_run_goes_on(promptgraft: Any, folder: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     arguments = ["facts", folder, "--source", prober_folder("bert"), "--epochs", 3, "--methods", "tuned", "--json"]
     epochs, first = [], tuning._Run._epoch
@@ -95,6 +108,8 @@ def test_a_stopped_run_goes_on(promptgraft: Any, folder: Any, monkeypatch: pytes
     ("changes", "message"),
     [
         (["--methods", "relativ"], "no method named 'relativ'. Did you mean 'relative'"),
+        (["--together"], "--together needs two sources or more, got one"),
+        (["--together", "--source", "ALBERT", "--methods", "copy"], "only `relative` carries prompts of several"),
         (["--limit", 0], "limit must be 1 or more facts"),
         (["--epochs", 0], "epochs must be 1 or more"),
         (["--out", "."], "is not empty"),
@@ -104,6 +119,7 @@ def test_a_bad_argument_is_named(
     promptgraft: Any, folder: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, changes: Any, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    changes = [prober_folder("albert") if each == "ALBERT" else each for each in changes]
     code, _, error = promptgraft("facts", folder, "--source", prober_folder("bert"), *changes)
     assert code == 2
     assert message in error

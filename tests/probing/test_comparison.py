@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import promptgraft as pg
 from probing.probers import FAMILIES, prober, tiny_facts
-from promptgraft.errors import InputError
+from promptgraft.errors import CompatibilityError, InputError
 from promptgraft.probing import comparison
 from promptgraft.probing.candidates import shared_candidates
 from promptgraft.probing.comparison import METHODS, Way, compare_facts
@@ -80,8 +80,22 @@ def test_prompts_are_converted_at_once_as_each_alone(method):
         assert {key: value for key, value in ours.items() if not isinstance(value, dict)} == {
             key: value for key, value in theirs.items() if not isinstance(value, dict)
         }
-    with pytest.raises(InputError, match="must be of one length, got none"):
+    with pytest.raises(CompatibilityError, match="must be of one length, got none"):
         convert_each([], source=backbone, target=target)
+
+
+def test_several_sources_are_carried_as_by_convert():
+    (one, _, _, first), (other, _, _, second) = tuned("bert"), tuned("bert", 1)
+    target, owns = prober("roberta", dtype="float32"), [first, second]
+    together = convert_each(list(zip(*owns, strict=True)), source=[one, other], target=target, top_k=40)
+    for pair, made in zip(zip(*owns, strict=True), together, strict=True):
+        alone = pg.convert(pair, source=[one, other], target=target, top_k=40)
+        torch.testing.assert_close(made.tensor, alone.tensor, rtol=1e-4, atol=1e-5)
+        assert made.card.parents == tuple(each.id for each in pair)
+    with pytest.raises(InputError, match="needs the model it was tuned on; got 1 and 2"):
+        convert_each(owns[0], source=[one, other], target=target)
+    with pytest.raises(InputError, match="'copy' takes one prompt, got 2"):
+        convert_each(list(zip(*owns, strict=True)), source=[one, other], target=target, method="copy")
 
 
 def test_the_matching_loss_is_the_papers():
@@ -120,6 +134,44 @@ def test_all_ways_stand_side_by_side():
     assert {prompt.card.command for prompt in found.prompts} == {"a command"}
     again = compare_facts(tiny_facts(2, (6, 3, 12)), [source], [target, source], recipe=RECIPE)
     assert again.rows == found.rows
+
+
+def test_sources_together_stand_beside_each_alone():
+    one, other = prober("bert", dtype="float32"), prober("albert", dtype="float32")
+    target = prober("roberta", dtype="float32")
+    ways = [Way("relative", {"top_k": 40}), "copy", "manual"]
+    found = compare_facts(tiny_facts(), [one, (one, other)], [target], methods=ways, recipe=RECIPE)
+    names = f"{one.info.name} + {other.info.name}"
+    assert [(row.method, row.source) for row in found.rows] == [
+        ("manual", None),
+        ("relative", one.info.name),
+        ("copy", one.info.name),
+        ("relative", names),  # copy takes one source
+    ]
+    pairs = list(
+        zip(
+            *[
+                [p for p in found.prompts if p.card.backbone.name == m.info.name and not p.card.parents]
+                for m in (one, other)
+            ],
+            strict=True,
+        )
+    )
+    made = convert_each(pairs, source=[one, other], target=target, top_k=40)
+    anchors = shared_anchors(one, other, target)
+    of_sources = [
+        matching_cosine(
+            torch.cat([pair[i].rows() for pair in pairs]),
+            torch.cat([each.rows() for each in made]),
+            anchors.embeddings[i],
+            anchors.embeddings[-1],
+            top_k=40,
+        )
+        for i in (0, 1)
+    ]
+    assert found.rows[-1].matching_loss == pytest.approx(1 - torch.stack(of_sources).mean().item(), abs=1e-6)
+    with pytest.raises(InputError, match="needs a target, and a source"):
+        compare_facts(tiny_facts(), [()], [target], recipe=RECIPE)
 
 
 def test_rows_are_what_the_pieces_give():

@@ -118,6 +118,58 @@ def test_rows_are_those_of_the_comparison(folder):
     assert (again.done, again.failed) == (0, 0)
 
 
+def test_sources_together(folder):
+    path = folder / "study.yaml"
+    path.write_text(path.read_text().replace("sources: [bert]", "sources: [bert, [bert, albert]]"))
+    plan = plan_study(read_spec(path))
+    pairs = [trial for trial in plan.trials if len(trial.labels["sources"]) == 2]
+    assert len(plan.trials) == 8
+    assert [(trial.labels["backbone"], trial.labels["prompt_length"]) for trial in pairs] == [("bert + albert", 2)] * 2
+    assert [way[2] for way in pairs[0].identity["ways"]] == ["relative", "spread"]
+    assert Estimator(1, "cpu").costs(plan, {})[0].seconds > 0
+    ended = run_folder(folder)
+    assert (ended.done, ended.failed) == (8, 0)
+    summary = summarize(Store(folder, "told"))
+    rows = {(r["method"], r["source"], r["target"]): r for r in summary["facts"] if r["main"]}
+    bert, albert = (prober(family, dtype="float32") for family in ("bert", "albert"))
+    ways, recipe = [Way("relative", {"top_k": 40})], FactRecipe(prompt_length=2, epochs=2, lr=0.05)
+    alone = [
+        compare_facts(tiny_facts(), [(bert, albert)], [bert, albert], methods=ways, recipe=recipe, seed=seed).rows
+        for seed in (0, 1)
+    ]
+    for target, of_seeds in zip(("bert", "albert"), zip(*alone, strict=True), strict=True):
+        row = rows["relative", "bert + albert", target]
+        assert row["mean"] == pytest.approx(sum(each.accuracy.value for each in of_seeds) / 2)
+        assert row["own"]
+    assert not rows["relative", "bert", "albert"]["own"]
+    assert rows["relative", "bert", "bert"]["own"]
+    told = markdown(summary)
+    assert "| relative | bert + albert | \\[" in told
+    assert "or to one of two or more" in told
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ("[[bert, albret]]", "no backbone 'albret' to tune prompts on. Did you mean 'albert'"),
+        ("[[bert]]", "sources"),
+    ],
+)
+def test_sources_together_are_checked(folder, sources, message):
+    path = folder / "study.yaml"
+    path.write_text(path.read_text().replace("sources: [bert]", f"sources: {sources}"))
+    with pytest.raises(InputError, match=message):
+        read_spec(path)
+
+
+def test_together_needs_relative(folder):
+    path = folder / "study.yaml"
+    text = path.read_text().replace("sources: [bert]", "sources: [[bert, albert]]")
+    path.write_text("\n".join(line for line in text.splitlines() if "method: relative" not in line))
+    with pytest.raises(InputError, match="only `relative` carries prompts of several sources"):
+        read_spec(path)
+
+
 def test_tables_and_page(folder):
     run_folder(folder)
     summary = summarize(Store(folder, "told"))

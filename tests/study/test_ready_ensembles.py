@@ -9,6 +9,9 @@ from promptgraft.study.ready import init_study
 from promptgraft.study.spec import SomeSources, StudySpec
 from promptgraft.tuning.method import METHODS
 
+DRAWN = ["builtin/count-shapes", "builtin/dsprites-loc"]
+"""Sources of the pocket study that are no targets."""
+
 
 def spec_of(name: str, size: str, tmp_path: Path) -> StudySpec:
     return read_spec(init_study(name, size, tmp_path / f"{name}-{size}"))
@@ -21,7 +24,10 @@ def test_every_target_is_a_source_of_the_others(size: str, tmp_path: Path) -> No
     assert not spec.sources.same_task
     own = [group for group in spec.sources.tune if group.backbone == spec.backbones[0]]
     texts = [group for group in spec.sources.tune if group not in own]
-    assert [task.task for group in own for task in group.tasks] == [target.task for target in spec.targets]
+    tuned_on = [task.task for group in own for task in group.tasks]
+    targets = [target.task for target in spec.targets]
+    assert tuned_on[: len(targets)] == targets
+    assert tuned_on[len(targets) :] == (DRAWN if size == "pocket" else [])
     (length,) = {group.prompt_length for group in spec.sources.tune}
     assert {group.layers for group in spec.sources.tune} == {"shallow"}
     assert {method.prompt_length for method in spec.methods if METHODS[method.method].layers} == {length}
@@ -35,7 +41,7 @@ def test_each_source_starts_at_numbers_of_its_own(tmp_path: Path) -> None:
     spec = spec_of("ensembles", "pocket", tmp_path)
     assert spec.sources is not None
     seeds = [group.seed for group in spec.sources.tune if group.backbone == spec.backbones[0]]
-    assert len(seeds) == len(set(seeds)) == len(spec.targets)
+    assert len(seeds) == len(set(seeds)) == len(spec.targets) + len(DRAWN)
     assert not set(seeds) & set(spec.seeds)
 
 

@@ -173,6 +173,15 @@ def test_methods_are_ranked_by_the_source_that_val_prefers() -> None:
     assert ranks == expected | {("spt", None): None}
 
 
+def test_a_method_of_several_sources_is_one_where_it_has_not_run_yet() -> None:
+    labels = {"method": "average", "source": "all", "seed": 0}
+    ran = {"test_accuracy": 0.5, "val_accuracy": 0.5, "parameters": 1, "sources": ["a", "b"]}
+    found = summary(
+        [record("train", labels | {"target": "emoji"}, ran), record("train", labels | {"target": "digits"}, None)]
+    )
+    assert [row["together"] for row in found["rows"]] == [True, True]
+
+
 def test_means_that_differ_by_rounding_alone_tie() -> None:
     one, other = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
     assert sum(one) != sum(other)

@@ -19,33 +19,39 @@ def prototypes(size: Size) -> list[Row]:
     The baseline only runs the model, which k-means cannot do without, so the ratio is 1 at best. The error is that
     of holding all tokens of all layers and clustering them afterwards.
     """
-    dim, depth, heads, images, lengths, rounds = (
-        (384, 12, 6, 48, (20, 100), 1) if size != "smoke" else (16, 2, 2, 5, (3,), 1)
-    )
-    backbone = random_vit(dim, depth, heads)
+    if size == "smoke":
+        return [against_forward("prototypes-3", random_vit(16, 2, 2), 5, 3)]
+    backbone = random_vit(384, 12, 6)
+    return [against_forward(f"prototypes-{length}", backbone, 48, length) for length in (20, 100)]
+
+
+def against_forward(name: str, backbone: TransformerBackbone, images: int, length: int, side: int = 224) -> Row:
+    """P prototypes in each layer, of so many images of this side, against the forward pass alone.
+
+    The error is that of the first 48 images.
+    """
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(3, 224, 224, generator=generator) for _ in range(images)]
+    inputs = [torch.randn(3, side, side, generator=generator) for _ in range(images)]
 
-    def row(length: int) -> Row:
-        def ours() -> Tensor:
-            return initialization.prototypes(backbone, inputs, kind="k-means", length=length, layers="deep")
+    def ours(some: list[Tensor]) -> Tensor:
+        return initialization.prototypes(backbone, some, kind="k-means", length=length, layers="deep")
 
-        timed = compare(
-            f"prototypes-{length}",
-            "a plain forward pass",
-            ours,
-            lambda: _forward(backbone, inputs),
-            error=relative_error(ours(), _by_holding(backbone, inputs, length)),
-            rounds=rounds,
-        )
-        waiting, all_tokens = (depth * rows * dim * 4 / 2**20 for rows in (BLOCK, images * 196))
-        note = (
-            f"{images} images, {depth} layers; {1 / timed.ratio:.2f} forward passes; "
-            f"at most {waiting:.0f} MiB of tokens wait, of {all_tokens:.0f}"
-        )
-        return replace(timed, note=note)
-
-    return [row(length) for length in lengths]
+    few = inputs[:48]
+    timed = compare(
+        name,
+        "a plain forward pass",
+        lambda: ours(inputs),
+        lambda: _forward(backbone, inputs),
+        error=relative_error(ours(few), _by_holding(backbone, few, length)),
+        rounds=1,
+    )
+    depth, dim, patches = backbone.info.depth, backbone.info.dim, backbone.embed(inputs[:1]).values.shape[1] - 1
+    waiting, every = (depth * rows * dim * 4 / 2**20 for rows in (BLOCK, images * patches))
+    note = (
+        f"{images} images, {depth} layers; {1 / timed.ratio:.2f} forward passes; "
+        f"at most {waiting:.0f} MiB of tokens wait, of {every:.0f}"
+    )
+    return replace(timed, note=note)
 
 
 def _forward(backbone: TransformerBackbone, inputs: list[Tensor]) -> None:

@@ -31,6 +31,9 @@ def facts(
         list[str] | None,
         typer.Option("--target", metavar="MODEL", help="Where they are tested; the sources if none is named."),
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Carry by 'relative' what all sources have in common, too.")
+    ] = False,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -80,6 +83,7 @@ def facts(
     from rich.console import Console
 
     from promptgraft.cli.run import command_line
+    from promptgraft.errors import InputError
     from promptgraft.files import atomic_folder, cache_root, check_output_folder, content_key
     from promptgraft.library import PromptLibrary
     from promptgraft.probing.candidates import load_prober
@@ -100,9 +104,12 @@ def facts(
     options = {key: value for key, value in given.items() if value is not None}
     names = METHODS if methods is None else [name.strip() for name in methods.split(",")]
     ways: list[str | Way] = [Way("relative", options) if name == "relative" else name for name in names]
+    sources = [loaded[name] for name in dict.fromkeys(source)]
+    if together and len(sources) < 2:
+        raise InputError("--together needs two sources or more, got one. Name another --source, or leave it out.")
     found = compare_facts(
         known,
-        [loaded[name] for name in dict.fromkeys(source)],
+        [*sources, sources] if together else sources,
         [loaded[name] for name in dict.fromkeys(target or source)],
         methods=ways,
         recipe=FactRecipe(prompt_length=prompt_length, epochs=epochs, lr=lr),

@@ -4,11 +4,13 @@ Tables 1 to 3 of zero-shot continuous prompt transfer (Wu et al. 2024, https://a
 figure 2 plots: accuracy against the matching loss, the mean over rows of one minus eq. 5.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from promptgraft.backbones.transformer import TransformerBackbone
@@ -52,9 +54,9 @@ class Way:
 class FactRow:
     """One cell of the tables.
 
-    source: the model that the prompts were tuned on, None for a method without. accuracy: of all test facts, None
-    where the method does not fit. mean: over relations. matching_loss: None without a source. relations: the
-    accuracy of each. losses: the matching loss of each. note: why there is no accuracy.
+    source: the model that the prompts were tuned on, `A + B` for several, None for a method without. accuracy: of all
+    test facts, None where the method does not fit. mean: over relations. matching_loss: None without a source.
+    relations: the accuracy of each. losses: the matching loss of each. note: why there is no accuracy.
     """
 
     source: str | None
@@ -98,7 +100,7 @@ class Comparison:
 
 def compare_facts(
     facts: Facts,
-    sources: Sequence[TransformerBackbone],
+    sources: Sequence[TransformerBackbone | Sequence[TransformerBackbone]],
     targets: Sequence[TransformerBackbone],
     *,
     methods: Sequence[str | Way] = METHODS,
@@ -113,7 +115,7 @@ def compare_facts(
 
     Args:
         facts: from `load_facts`; those that not all models can be asked are dropped.
-        sources: models from `load_prober`.
+        sources: models from `load_prober`; several in one item are sources together (eq. 7), for `relative`.
         targets: models from `load_prober`; a source may be among them (self-transfer).
         methods: converters (`relative`, `copy`, `discretization`, `neural-projector`), `random`, `manual`, `majority`,
             `tuned`; or such a one with options, as a `Way`.
@@ -125,14 +127,18 @@ def compare_facts(
         command: what made the prompts, for their cards.
 
     Raises:
-        InputError: no such method or option, no model, or no facts are left.
+        InputError: no such method or option, no model, several sources together and no method that takes them, or no
+            facts are left.
         CompatibilityError: a model has no head that tells words, or they share none.
     """
     ways = checked_ways(methods)
-    if not targets or (not sources and any(way.method in CONVERTERS for way in ways)):
+    groups = [(each,) if isinstance(each, TransformerBackbone) else tuple(each) for each in sources]
+    if not targets or not all(groups) or (not groups and any(way.method in CONVERTERS for way in ways)):
         raise InputError("a comparison needs a target, and a source for the methods that carry prompts. Name some.")
+    if any(len(group) > 1 for group in groups) and not any(carries(way.method, 2) for way in ways):
+        raise InputError("only `relative` carries prompts of several sources together. Add it to the methods.")
     recipe = recipe or FactRecipe()
-    facts, candidates = shared_candidates(facts, [*sources, *targets, *others])
+    facts, candidates = shared_candidates(facts, [*itertools.chain(*groups), *targets, *others])
     tuned: dict[str, tuple[SoftPrompt, ...]] = {}
     prompts: list[SoftPrompt] = []
     rows: list[FactRow] = []
@@ -159,32 +165,42 @@ def compare_facts(
             given = random_prompts(target, facts, word_embeddings(target), recipe.prompt_length, seed)
         return score_facts(target, facts, candidates, given, split=split)
 
-    carried = [way for way in ways if way.method in CONVERTERS]
     free = [way for way in ways if way.method not in CONVERTERS]
-    with progress_bar("comparing", len(targets) * (len(free) + len(sources) * len(carried)), "method") as bar:
+    carried = [(group, [way for way in ways if carries(way.method, len(group))]) for group in groups]
+    carried = [(group, own_ways) for group, own_ways in carried if own_ways]
+    total = len(targets) * (len(free) + sum(len(own) for _, own in carried))
+    with progress_bar("comparing", total, "method") as bar:
         for target in targets:
             for way in free:
                 rows.append(_row(None, target, way.shown, told(target, way.method)))
                 bar.advance()
-            for source in sources:
-                own = tuned_on(source) if carried else ()
-                anchors = shared_anchors(source, target) if carried else None
-                for way in carried:
+            for group, own_ways in carried:
+                own = tuple(zip(*[tuned_on(source) for source in group], strict=True))
+                anchors = shared_anchors(*group, target)
+                for way in own_ways:
                     settings = ({"seed": seed} if way.method == "neural-projector" else {}) | dict(way.options)
                     try:
                         made = convert_each(
-                            own, source=source, target=target, method=way.method, command=command, **settings
+                            own, source=group, target=target, method=way.method, command=command, **settings
                         )
                     except (CompatibilityError, InputError) as error:
-                        rows.append(FactRow(source.info.name, target.info.name, way.shown, note=str(error)))
+                        rows.append(FactRow(_names(group), target.info.name, way.shown, note=str(error)))
                     else:
-                        assert anchors is not None
                         prompts.extend(made)
                         losses = _matching_losses(own, made, facts, anchors, way.options.get("top_k", TOP_K))
                         scores = score_facts(target, facts, candidates, made, split=split)
-                        rows.append(_row(source, target, way.shown, scores, losses))
+                        rows.append(_row(_names(group), target, way.shown, scores, losses))
                     bar.advance()
     return Comparison(facts, candidates, tuple(rows), tuple(prompts))
+
+
+def carries(method: str, sources: int) -> bool:
+    """Whether a method carries prompts of this many sources at once."""
+    return method in CONVERTERS and (sources == 1 or CONVERTERS[method].several)
+
+
+def _names(group: Sequence[TransformerBackbone]) -> str:
+    return " + ".join(source.info.name for source in group)
 
 
 def checked_ways(methods: Sequence[str | Way]) -> list[Way]:
@@ -206,26 +222,31 @@ def checked_ways(methods: Sequence[str | Way]) -> list[Way]:
 
 
 def _row(
-    source: TransformerBackbone | None,
+    source: str | None,
     target: TransformerBackbone,
     method: str,
     scores: FactScores,
     losses: Mapping[str, float] | None = None,
 ) -> FactRow:
-    name = None if source is None else source.info.name
     loss = None if losses is None else sum(losses.values()) / len(losses)
     return FactRow(
-        name, target.info.name, method, scores.overall, scores.mean, loss, scores.by_relation(), losses or {}
+        source, target.info.name, method, scores.overall, scores.mean, loss, scores.by_relation(), losses or {}
     )
 
 
 def _matching_losses(
-    own: Sequence[SoftPrompt], made: Sequence[SoftPrompt], facts: Facts, anchors: Anchors, top_k: int
+    own: Sequence[Sequence[SoftPrompt]], made: Sequence[SoftPrompt], facts: Facts, anchors: Anchors, top_k: int
 ) -> dict[str, float]:
-    """Mean over each prompt's rows of one minus the cosine of source and target relation, as the prompts are used."""
-    before, after = (prompt_rows(prompts, facts).flatten(0, 1) for prompts in (own, made))
-    cosines = matching_cosine(before, after, *anchors.embeddings, top_k=top_k).view(len(own), -1)
+    """One minus the cosine of source and target relation, as prompts are used: mean over sources and prompt rows."""
+    after = prompt_rows(made, facts).flatten(0, 1)
+    *sources, target = anchors.embeddings
+    cosines = torch.stack(
+        [
+            matching_cosine(prompt_rows(prompts, facts).flatten(0, 1), after, words, target, top_k=top_k)
+            for prompts, words in zip(zip(*own, strict=True), sources, strict=True)
+        ]
+    )
+    of_prompts = cosines.mean(0).view(len(made), -1).mean(1)
     return {
-        relation.name: max(0.0, 1 - each)
-        for relation, each in zip(facts.relations, cosines.mean(1).tolist(), strict=True)
+        relation.name: max(0.0, 1 - each) for relation, each in zip(facts.relations, of_prompts.tolist(), strict=True)
     }

@@ -67,7 +67,7 @@ def facts_verdict(study: Mapping[str, Any]) -> str:
     """What the best way to carry prompts to another model reaches, beside the methods without a source."""
     sentences = []
     for (name,), rows in grouped(_main(study), "set").items():
-        others = [row for row in rows if row.get("source") not in (None, row["target"])]
+        others = [row for row in rows if len(row["sources"]) == 1 and not row["own"]]
         means = {
             method: value for method in distinct(others, "method") if (value := _mean(others, method)) is not None
         }
@@ -94,7 +94,7 @@ def _best(cells: Mapping[tuple[str, Any, str], Row], target: str) -> Row | None:
     known = [
         row
         for (_, source, name), row in cells.items()
-        if name == target and source not in (None, target) and wording.finite(row.get("mean"))
+        if name == target and source and not row["own"] and wording.finite(row.get("mean"))
     ]
     return max(known, key=lambda row: float(row["mean"]), default=None)
 
@@ -106,14 +106,15 @@ def _written(row: Row | None) -> str:
     low, high = wording.finite(row.get("low")), wording.finite(row.get("high"))
     span = "" if low is None or high is None else f" ({100 * max(low, 0):.1f} to {100 * min(high, 1):.1f})"
     text = f"{100 * value:.1f}{span}"
-    return f"[{text}]" if row.get("source") == row["target"] else text
+    return f"[{text}]" if row["own"] else text
 
 
 def _note(rows: Sequence[Row]) -> str:
     seeds = max((int(row.get("n") or 0) for row in rows), default=0)
     over = f"over {seeds} seeds, each with a division of its own" if seeds > 1 else "over facts, of one seed"
     note = f"Share of test facts told in %, with its 95 % interval {over}; in brackets: carried back to the same"
-    return f"{note} model; in bold: the best that was carried from another model to each."
+    together = " (or to one of two or more)" if any(len(row["sources"]) > 1 for row in rows) else ""
+    return f"{note} model{together}; in bold: the best that was carried from another model to each."
 
 
 def _label(row: Row) -> str:
@@ -125,7 +126,7 @@ def _ablations(study: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[dict[s
     """By the options of the study's ways to carry prompts relatively, and by the length of its prompts."""
     methods = ((study.get("spec") or {}).get("facts") or {}).get("methods") or ()
     ways = [(dict(way.get("options") or {}), way) for way in methods if way["method"] == "relative"]
-    own = [row for row in rows if row.get("main") and row.get("source")]
+    own = [row for row in rows if row.get("main") and len(row["sources"]) == 1]
 
     def of(chosen: Sequence[Mapping[str, Any]]) -> list[list[Row]]:
         return [[row for row in own if row["method"] == _shown(way)] for way in chosen]
@@ -155,10 +156,7 @@ def _ablation(title: str, about: str, names: Sequence[str], groups: Sequence[Seq
     if len(names) < 2:
         return None
     lines = {
-        what: [
-            mean(wording.finite(row.get("mean")) for row in group if (row["source"] == row["target"]) == own)
-            for group in groups
-        ]
+        what: [mean(wording.finite(row.get("mean")) for row in group if row["own"] == own) for group in groups]
         for what, own in ((OTHER, False), (OWN, True))
     }
     known = {what: values for what, values in lines.items() if any(value is not None for value in values)}

@@ -6,9 +6,8 @@ continuous prompt transfer (Wu et al. 2024, https://arxiv.org/abs/2310.01691), a
 """
 
 import itertools
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.errors import InputError
 from promptgraft.files import cache_root
 from promptgraft.probing.candidates import load_prober, shared_candidates
-from promptgraft.probing.comparison import FactRow, Way, compare_facts
+from promptgraft.probing.comparison import FactRow, Way, carries, compare_facts
 from promptgraft.probing.questions import Prober, Questions
 from promptgraft.probing.tuning import FactRecipe, random_prompts
 from promptgraft.study.facts import Fact
@@ -50,21 +49,19 @@ def fact_trials(spec: StudySpec, asked: FactsSpec) -> tuple[tuple[Trial, ...], t
         for backbone, prober in zip(spec.backbones, probers, strict=True)
     ]
     facts += [Fact("data", target.task, load_facts(target.task).fingerprint) for target in spec.targets]
-    ways = [each.way for each in asked.methods]
-    carried = [way for way in ways if way.method in CONVERTERS]
-    free = [way for way in ways if way.method not in CONVERTERS]
+    together = [each for each in asked.sources or () if not isinstance(each, str)]
     main = asked.recipe.prompt_length
     trials: list[Trial] = []
     for target, seed, length in itertools.product(spec.targets, spec.seeds, (main, *asked.other_lengths)):
         fingerprint = load_facts(target.task, seed=seed, limit=asked.limit).fingerprint
-        for number, backbone in enumerate(spec.backbones):
-            own = carried if asked.sources is None or backbone.shown in asked.sources else []
-            chosen = [*free, *own] if length == main else [*(way for way in free if way.method == "tuned"), *own[:1]]
-            if not chosen or (length != main and not own):
+        for group in [*((name,) for name in names), *together]:
+            chosen = _chosen(asked, group, main=length == main)
+            if not chosen:
                 continue
+            numbers = [names.index(name) for name in group]
             identity: dict[str, Any] = {
                 "models": models,
-                "tuned_on": number,
+                "tuned_on": numbers[0] if len(numbers) == 1 else numbers,
                 "facts": fingerprint,
                 "limit": asked.limit,
                 "ways": [[way.method, dict(way.options), way.shown] for way in chosen],
@@ -74,13 +71,27 @@ def fact_trials(spec: StudySpec, asked: FactsSpec) -> tuple[tuple[Trial, ...], t
             }
             places: dict[str, Any] = {"facts": target.task, "models": [_options(each) for each in spec.backbones]}
             labels: dict[str, Any] = {
-                "backbone": backbone.shown,
+                "backbone": " + ".join(group),
+                "sources": list(group),
                 "target": target.shown,
                 "method": f"facts, {length} rows",
             }
             labels |= {"seed": seed, "models": names, "prompt_length": length, "main": length == main}
             trials.append(Trial("facts", identity, places, (), labels))
     return tuple(trials), tuple(facts)
+
+
+def _chosen(asked: FactsSpec, group: Sequence[str], *, main: bool) -> list[Way]:
+    """The ways that are tried with prompts of these models, at the study's own prompt length or at another one."""
+    ways = [each.way for each in asked.methods]
+    own = [way for way in ways if carries(way.method, len(group))]
+    if len(group) > 1:
+        return own if main else []
+    if asked.sources is not None and group[0] not in asked.sources:
+        own = []
+    if main:
+        return [*(way for way in ways if way.method not in CONVERTERS), *own]
+    return [*(way for way in ways if way.method == "tuned"), own[0]] if own else []
 
 
 def tell(trial: Trial, prober: GetProber) -> Outcome:
@@ -94,9 +105,11 @@ def tell(trial: Trial, prober: GetProber) -> Outcome:
     """
     identity = trial.identity
     models, facts = _at_hand(trial, prober)
-    own, recipe = models[identity["tuned_on"]], FactRecipe.model_validate(identity["fact_recipe"])
+    tuned_on, recipe = _tuned_on(trial), FactRecipe.model_validate(identity["fact_recipe"])
+    own = [models[number] for number in tuned_on]
     ways = [Way(*way) for way in identity["ways"]]
-    checkpoints = cache_root() / "runs" / f"facts-{trial.key}"
+    # kept: sources that are carried together were tuned for their own trials, too
+    checkpoints = cache_root() / "tuned-facts"
     common: dict[str, Any] = {"recipe": recipe, "seed": identity["seed"], "checkpoints": checkpoints}
     free = [way for way in ways if way.method not in CONVERTERS]
     carried = [way for way in ways if way.method in CONVERTERS]
@@ -105,14 +118,13 @@ def tell(trial: Trial, prober: GetProber) -> Outcome:
     words = 0
     # the second comparison finds the prompts of the first one tuned
     if free:
-        found = compare_facts(facts, [], [own], methods=free, others=models, **common)
-        rows += [_flat(row, identity["tuned_on"]) for row in found.rows]
+        found = compare_facts(facts, [], own, methods=free, others=models, **common)
+        rows += [_flat(row, tuned_on[0]) for row in found.rows]
         notes, words = found.facts.notes, len(found.candidates.words)
     if carried:
         found = compare_facts(facts, [own], models, methods=carried, **common)
         rows += [_flat(row, number // len(carried)) for number, row in enumerate(found.rows)]
         notes, words = found.facts.notes, len(found.candidates.words)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return Outcome({"rows": rows, "candidates": words, "notes": list(notes)})
 
 
@@ -129,12 +141,18 @@ def seconds_to_tell(trial: Trial, prober: GetProber) -> float:
         asked = Prober(model, candidates)
         questions = asked.ask(facts, "train", recipe.prompt_length)
         prompts = random_prompts(model, facts, asked.words, recipe.prompt_length, 0)
-        own = number == identity["tuned_on"]
+        own = number in _tuned_on(trial)
         forward, step = (_seconds(asked, questions, prompts, train=train) for train in (False, own))
         seconds += sizes["test"] * forward * (carried + (len(methods) - carried if own else 0))
         if own and (carried or "tuned" in methods):
             seconds += recipe.epochs * (sizes["train"] * step + sizes["dev"] * forward)
     return seconds
+
+
+def _tuned_on(trial: Trial) -> list[int]:
+    """Numbers of the models that prompts are tuned on."""
+    known = trial.identity["tuned_on"]
+    return [known] if isinstance(known, int) else list(known)
 
 
 def _seconds(prober: Prober, questions: Questions, prompts: torch.Tensor, *, train: bool) -> float:

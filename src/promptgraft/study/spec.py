@@ -1,5 +1,6 @@
 """What a study asks for: the content of `study.yaml` as frozen values, equal whether they come from YAML or Python."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from promptgraft.card import Modality, Pool, Section
-from promptgraft.probing.comparison import Way, checked_ways
+from promptgraft.probing.comparison import Way, carries, checked_ways
 from promptgraft.probing.tuning import FactRecipe
 from promptgraft.registry import did_you_mean
 from promptgraft.transferability.base import ESTIMATORS
@@ -305,12 +306,13 @@ class FactsSpec(Section):
     """Makes the study one of facts: its targets are sets of facts, and its backbones language models that tell them.
 
     methods: the ways to prompt each backbone. sources: names of the backbones that prompts are tuned on and carried
-    from, to all; None for all. limit: facts of a relation in each split. recipe: of the tuning. other_lengths: further
-    prompt lengths, at which the prompts are tuned and carried by the first method that carries.
+    from, to all; a list of several in one place is carried together (eq. 7); None for each alone. limit: facts of a
+    relation in each split. recipe: of the tuning. other_lengths: further prompt lengths, at which the prompts of each
+    single source are tuned and carried by the first method that carries.
     """
 
     methods: Annotated[tuple[WaySpec, ...], Field(min_length=1)]
-    sources: tuple[Name, ...] | None = None
+    sources: tuple[Name | Annotated[tuple[Name, ...], Field(min_length=2)], ...] | None = None
     limit: Count | None = None
     recipe: FactRecipe = FactRecipe()
     other_lengths: tuple[Count, ...] = ()
@@ -375,9 +377,13 @@ class StudySpec(Section):
         if plain := [task.shown for task in self.targets if task != TaskSpec(task=task.task, label=task.label)]:
             raise ValueError(f"target {plain[0]!r}: a set of facts has no sizes; `limit` in `facts` keeps it small")
         there = [backbone.shown for backbone in self.backbones]
-        if lost := [name for name in facts.sources or () if name not in there]:
+        named = [(each,) if isinstance(each, str) else each for each in facts.sources or ()]
+        if lost := [name for name in itertools.chain(*named) if name not in there]:
             near = did_you_mean(lost[0], there)
             raise ValueError(f"facts: the study has no backbone {lost[0]!r} to tune prompts on.{near}")
+        together = any(len(group) > 1 for group in named)
+        if together and not any(carries(each.way.method, 2) for each in facts.methods):
+            raise ValueError("facts: only `relative` carries prompts of several sources together: add it to `methods`")
 
     def _names(self) -> Iterator[tuple[str, Sequence[Any]]]:
         yield "backbone", [backbone.shown for backbone in self.backbones]

@@ -92,6 +92,7 @@ def trial_row(record: Record) -> dict[str, Any]:
 
 def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]]:
     groups = grouped(tested, lambda record: _place(record.labels))
+    several = {record.labels["method"] for record in tested if record.result and "sources" in record.result}
     rows = []
     for (backbone, target, method, source), members in groups.items():
         done = [record for record in members if record.result is not None]
@@ -99,7 +100,7 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
         val = [_result(r)["val_accuracy"] for r in done if _result(r)["val_accuracy"] is not None]
         low, high = seeds_interval(values)
         row = {"backbone": backbone, "target": target, "method": method, "source": source, "n": len(done)}
-        row["together"] = any("sources" in _result(record) for record in done)
+        row["together"] = method in several
         row |= {"mean": mean_of(values), "sd": spread(values), "low": low, "high": high, "val_mean": mean_of(val)}
         row |= {
             "parameters": next((_result(record)["parameters"] for record in done), None),

@@ -16,7 +16,8 @@ def told_facts(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     Returns:
         rows `set`, `length` (rows of a prompt), `main` (whether it is the study's own length), `method`, `source`
-        (None where the method has none), `target`, `n` (seeds); `mean` of the accuracy of all facts, `sd`, and its
+        (None where the method has none, `A + B` for several), `sources` (a list), `target`, `own` (the target is among
+        its sources), `n` (seeds); `mean` of the accuracy of all facts, `sd`, and its
         95 % interval `low`, `high`: over seeds, each of which divides a built-in set anew, or over facts where there
         is one seed; `by_relation`, the mean of the relations' accuracies; `matching_loss`; `facts` asked in a seed;
         `relations` of `accuracy` and `matching_loss`, by name; `note`; `trials`.
@@ -34,6 +35,7 @@ def told_facts(records: Sequence[Record]) -> list[dict[str, Any]]:
         losses = [row["matching_loss"] for row in rows if row["matching_loss"] is not None]
         found.append(
             dict(zip(keys, place, strict=True))
+            | _sources(members)
             | {"n": len(rows), "mean": mean_of(values), "sd": spread(values)}
             | {"low": low, "high": high, "by_relation": mean_of([float(row["mean"]) for row in rows])}
             | {"matching_loss": mean_of(losses), "facts": rows[0]["n"] if rows else None}
@@ -53,6 +55,12 @@ def _place(record: Record, row: Mapping[str, Any]) -> tuple[Any, ...]:
     source = labels["backbone"] if row["carried"] else None
     where = (labels["target"], labels["prompt_length"], labels["main"])
     return (*where, row["way"], source, labels["models"][row["target"]])
+
+
+def _sources(members: Sequence[tuple[Record, Mapping[str, Any], tuple[Any, ...]]]) -> dict[str, Any]:
+    record, row, place = members[0]
+    sources = list(record.labels["sources"]) if row["carried"] else []
+    return {"sources": sources, "own": place[-1] in sources}
 
 
 def _relations(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:

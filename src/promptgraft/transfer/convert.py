@@ -54,39 +54,25 @@ def convert(
         CompatibilityError: the prompt is deep, or not for texts (for images where there are `anchors`), or was tuned
             on other weights than the source's; a model is of another modality; the models share no word.
     """
-    prompts = (prompt,) if isinstance(prompt, SoftPrompt) else tuple(prompt)
-    sources = (source,) if isinstance(source, TransformerBackbone) else tuple(source)
-    converter = CONVERTERS[method]
-    if not prompts or len(prompts) != len(sources):
-        raise InputError(f"each prompt needs the model it was tuned on; got {len(prompts)} and {len(sources)}.")
-    if len(prompts) > 1 and not converter.several:
-        raise InputError(f"method {method!r} takes one prompt, got {len(prompts)}. `relative` takes several.")
-    settings = converter_settings(converter, options)
-    modality: Modality = "text" if anchors is None else "vision"
-    verified = [_check(*pair, modality) for pair in zip(prompts, sources, strict=True)]
-    if anchors is None:
-        word_embeddings(target)  # refuses a model that has none
-    passage = Passage(tuple(each.rows() for each in prompts), sources, target, images=anchors)
-    converted = converter.run(passage, **settings)
-    known = {**settings, "sources": [each.info.name for each in sources], "source_weights_verified": all(verified)}
-    known |= {} if anchors is None else {"anchor_images": len(anchors)}
-    return _carded(converted, prompts, target, method, known, name or f"{prompts[0].card.name}-{method}", command)
+    prompts, sources = _together(prompt), _models(source)
+    names = None if name is None else [name]
+    return _convert_all([prompts], sources, target, method, anchors, names, command, options)[0]
 
 
 def convert_each(
-    prompts: Sequence[SoftPrompt],
+    prompts: Sequence[SoftPrompt | Sequence[SoftPrompt]],
     *,
-    source: TransformerBackbone,
+    source: TransformerBackbone | Sequence[TransformerBackbone],
     target: TransformerBackbone,
     method: str = "relative",
     command: str | None = None,
     **options: Any,
 ) -> tuple[SoftPrompt, ...]:
-    """Carry several prompts of one model, each as `convert` does: anchors, solver and projector are made once for all.
+    """Carry several prompts of the same models, each as `convert` does: anchors, solver and projector are made once.
 
     Args:
-        prompts: of equal length.
-        source: the model that they were tuned on.
+        prompts: of equal length; each is one prompt, or for `relative` one of every source.
+        source: the model that they were tuned on; or several, in the order of each item's prompts.
         target: the model that they shall be for.
         method: as for `convert`.
         command: what made them, for the cards.
@@ -95,25 +81,58 @@ def convert_each(
     Raises:
         InputError, CompatibilityError: as `convert`; and where the prompts differ in length.
     """
+    return _convert_all(
+        [_together(each) for each in prompts], _models(source), target, method, None, None, command, options
+    )
+
+
+def _together(prompt: SoftPrompt | Sequence[SoftPrompt]) -> tuple[SoftPrompt, ...]:
+    return (prompt,) if isinstance(prompt, SoftPrompt) else tuple(prompt)
+
+
+def _models(source: TransformerBackbone | Sequence[TransformerBackbone]) -> tuple[TransformerBackbone, ...]:
+    return (source,) if isinstance(source, TransformerBackbone) else tuple(source)
+
+
+def _convert_all(
+    groups: Sequence[tuple[SoftPrompt, ...]],
+    sources: tuple[TransformerBackbone, ...],
+    target: TransformerBackbone,
+    method: str,
+    images: Sequence[Any] | None,
+    names: Sequence[str] | None,
+    command: str | None,
+    options: dict[str, Any],
+) -> tuple[SoftPrompt, ...]:
+    """One prompt for each group of prompts, one of each source."""
     converter = CONVERTERS[method]
+    for group in groups:
+        if not group or len(group) != len(sources):
+            raise InputError(f"each prompt needs the model it was tuned on; got {len(group)} and {len(sources)}.")
+    if len(sources) > 1 and not converter.several:
+        raise InputError(f"method {method!r} takes one prompt, got {len(sources)}. `relative` takes several.")
     settings = converter_settings(converter, options)
-    verified = [_check(prompt, source, "text") for prompt in prompts]
-    word_embeddings(target)
-    rows = [prompt.rows() for prompt in prompts]
-    if len({len(each) for each in rows}) != 1:
-        lengths = ", ".join(sorted({str(len(each)) for each in rows})) or "none"
-        raise InputError(f"prompts to be converted at once must be of one length, got {lengths}.")
-    converted = converter.run(Passage((torch.cat(rows),), (source,), target, len(prompts)), **settings)
-    made, length = [], len(rows[0])
-    for number, (prompt, known) in enumerate(zip(prompts, verified, strict=True)):
+    modality: Modality = "text" if images is None else "vision"
+    verified = [[_check(*pair, modality) for pair in zip(group, sources, strict=True)] for group in groups]
+    if images is None:
+        word_embeddings(target)  # refuses a model that has none
+    by_source = [[prompt.rows() for prompt in prompts] for prompts in zip(*groups, strict=True)]
+    found = {len(rows) for of_source in by_source for rows in of_source}
+    if len(found) != 1:
+        lengths = ", ".join(map(str, sorted(found))) or "none"
+        raise CompatibilityError(f"prompts that are converted at once must be of one length, got {lengths} rows.")
+    passage = Passage(tuple(map(torch.cat, by_source)), sources, target, len(groups), images)
+    converted = converter.run(passage, **settings)
+    known = {**settings, "sources": [each.info.name for each in sources]}
+    known |= {} if images is None else {"anchor_images": len(images)}
+    made, [length] = [], found
+    for number, (group, sure) in enumerate(zip(groups, verified, strict=True)):
         part = slice(number * length, (number + 1) * length)
-        own = Converted(
-            converted.rows[part],
-            converted.diagnostics,
-            {key: values[part] for key, values in converted.of_rows.items()},
-        )
-        facts = {**settings, "sources": [source.info.name], "source_weights_verified": known}
-        made.append(_carded(own, (prompt,), target, method, facts, f"{prompt.card.name}-{method}", command))
+        of_rows = {key: values[part] for key, values in converted.of_rows.items()}
+        own = Converted(converted.rows[part], converted.diagnostics, of_rows)
+        name = f"{group[0].card.name}-{method}" if names is None else names[number]
+        facts = {**known, "source_weights_verified": all(sure)}
+        made.append(_carded(own, group, target, method, facts, name, command))
     return tuple(made)
 
 
