@@ -190,22 +190,38 @@ WAYS: dict[str, Callable[[_Run], tuple[Adapted, dict[str, Any]]]] = {
 
 
 def table(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Accuracy in %, mean over seeds; and over tasks with the interval of the difference to `linear` over seeds."""
+    """Accuracy in %, mean over seeds, and the mean difference to `linear` with its interval over seeds.
+
+    Ways of which a run is missing are left out; once there is none, a line compares the others.
+    """
     lines = [
         "| Way | " + " | ".join(TASKS) + " | Mean | Against linear |",
         "| --- |" + " ---: |" * (len(TASKS) + 2),
     ]
     values = {(run["task"], run["way"], run["seed"]): 100 * run["accuracy"] for run in runs}
-    for way in WAYS:
-        cells = [[values[task, way, seed] for seed in SEEDS if (task, way, seed) in values] for task in TASKS]
-        if not all(cells):
-            continue
-        means = [f"{fmean(cell):.1f}" for cell in cells]
-        gains = [fmean(values[task, way, seed] - values[task, "linear", seed] for task in TASKS) for seed in SEEDS]
+    done = [way for way in WAYS if all(place in values for place in itertools.product(TASKS, [way], SEEDS))]
+
+    def gain(way: str, other: str) -> str:
+        gains = [fmean(values[task, way, seed] - values[task, other, seed] for task in TASKS) for seed in SEEDS]
         low, high = seeds_interval(gains)
-        against = "" if way == "linear" else f"{fmean(gains):+.1f} ({low:+.1f} to {high:+.1f})"
-        lines.append(f"| {way} | {' | '.join(means)} | {fmean(map(fmean, cells)):.1f} | {against} |")
-    return lines
+        return f"{fmean(gains):+.1f} ({low:+.1f} to {high:+.1f})"
+
+    for way in done:
+        means = [fmean(values[task, way, seed] for seed in SEEDS) for task in TASKS]
+        against = gain(way, "linear") if way != "linear" and "linear" in done else ""
+        cells = [way, *(f"{mean:.1f}" for mean in [*means, fmean(means)]), against]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(done) < len(WAYS):
+        return lines
+    own = "carried, own task"
+    others = ("projection, own task", "random rows", "carried, other task")
+    compared = "; ".join(f"{gain(own, other)} to `{other}`" for other in others)
+    spans = []
+    for name in ("cosine", "agreement"):
+        known = [run[name] for run in runs if name in run]
+        spans.append(f"{min(known):.2f} to {max(known):.2f}")
+    searched = f"Cosines of the search: {spans[0]}; share of nearest neighbours that agree: {spans[1]}."
+    return [*lines, "", f"`{own}` less another way, in the same manner: {compared}. {searched}"]
 
 
 if __name__ == "__main__":

@@ -148,15 +148,9 @@ def test_sources_together_stand_beside_each_alone():
         ("copy", one.info.name),
         ("relative", names),  # copy takes one source
     ]
-    pairs = list(
-        zip(
-            *[
-                [p for p in found.prompts if p.card.backbone.name == m.info.name and not p.card.parents]
-                for m in (one, other)
-            ],
-            strict=True,
-        )
-    )
+    tuned_here = [prompt for prompt in found.prompts if not prompt.card.parents]
+    owns = [[p for p in tuned_here if p.card.backbone.name == model.info.name] for model in (one, other)]
+    pairs = list(zip(*owns, strict=True))
     made = convert_each(pairs, source=[one, other], target=target, top_k=40)
     anchors = shared_anchors(one, other, target)
     of_sources = [

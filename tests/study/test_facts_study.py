@@ -6,6 +6,7 @@ import pytest
 
 from probing.probers import prober, prober_folder, tiny_facts
 from promptgraft.errors import InputError
+from promptgraft.files import cache_root
 from promptgraft.probing import tuning
 from promptgraft.probing.comparison import Way, compare_facts
 from promptgraft.probing.tuning import FactRecipe
@@ -146,6 +147,16 @@ def test_sources_together(folder):
     told = markdown(summary)
     assert "| relative | bert + albert | \\[" in told
     assert "or to one of two or more" in told
+
+
+def test_tuned_prompts_are_kept_for_models_that_run_alike(folder, own_cache):
+    path = folder / "study.yaml"
+    run_folder(folder)
+    path.write_text(path.read_text().replace("max_length: 24", "max_length: 24, dtype: bfloat16"))
+    assert run_folder(folder).done == 6
+    kept = list((cache_root() / "tuned-facts").iterdir())
+    assert len(kept) == 2
+    assert all(list(each.iterdir()) for each in kept)
 
 
 @pytest.mark.parametrize(

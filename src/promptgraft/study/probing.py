@@ -15,7 +15,7 @@ import torch
 
 from promptgraft.backbones.transformer import TransformerBackbone
 from promptgraft.errors import InputError
-from promptgraft.files import cache_root
+from promptgraft.files import cache_root, content_key
 from promptgraft.probing.candidates import load_prober, shared_candidates
 from promptgraft.probing.comparison import FactRow, Way, carries, compare_facts
 from promptgraft.probing.questions import Prober, Questions
@@ -28,6 +28,7 @@ from promptgraft.study.work import BACK, ChangedError
 from promptgraft.tasks.fact_files import SPLITS
 from promptgraft.tasks.facts import Facts, load_facts
 from promptgraft.transfer.converter import CONVERTERS
+from promptgraft.tuning.adapted import versions
 
 GetProber = Callable[[Mapping[str, Any], Mapping[str, Any]], TransformerBackbone]
 """Identity and options of a model to the model."""
@@ -109,7 +110,8 @@ def tell(trial: Trial, prober: GetProber) -> Outcome:
     own = [models[number] for number in tuned_on]
     ways = [Way(*way) for way in identity["ways"]]
     # kept: sources that are carried together were tuned for their own trials, too
-    checkpoints = cache_root() / "tuned-facts"
+    known = content_key(versions(), identity["models"], identity["threads"], [str(model.device) for model in models])
+    checkpoints = cache_root() / "tuned-facts" / known
     common: dict[str, Any] = {"recipe": recipe, "seed": identity["seed"], "checkpoints": checkpoints}
     free = [way for way in ways if way.method not in CONVERTERS]
     carried = [way for way in ways if way.method in CONVERTERS]
