@@ -1,6 +1,7 @@
 """Studies of facts: planned, run, stopped, summarised and reported, on tiny models."""
 
 import json
+import re
 
 import pytest
 
@@ -147,6 +148,7 @@ def test_sources_together(folder):
     told = markdown(summary)
     assert "| relative | bert + albert | \\[" in told
     assert "or to one of two or more" in told
+    assert re.search(r"Backbones</dt><dd>2\b", render_study(summary))
 
 
 def test_tuned_prompts_are_kept_for_models_that_run_alike(folder, own_cache):

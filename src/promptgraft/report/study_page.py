@@ -98,7 +98,8 @@ def _view(study: Mapping[str, Any]) -> dict[str, Any]:
     rows, trials = listed(study, "rows"), listed(study, "trials")
     folder = str(study.get("folder") or "FOLDER")
     ordered = sorted(trials, key=lambda trial: _URGENCY.get(str(trial.get("state")), len(_URGENCY)))
-    backbones = distinct([*rows, *trials], "backbone")
+    # trials of facts are named by their sources, which may be several together; each model is a target
+    backbones = distinct(listed(study, "facts"), "target") or distinct([*rows, *trials], "backbone")
     shown = [_cell(row, study) for row in rows[:_ROWS]]
     return {
         "study": study,
