@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from promptgraft.transferability import modality_gap
 from promptgraft.transferability.base import ESTIMATORS, Evidence
+from promptgraft.transferability.gap_sketch import _Patches
 from promptgraft.transferability.mmd import median_bandwidth
 from promptgraft.transferability.sketch import sketch
 
@@ -60,6 +61,45 @@ def test_the_best_by_gap_are_among_the_best_by_sketch(name: str, prompts: list[R
     assert best <= set(np.argsort(-near)[:14])
     errors = exact - near
     assert errors[np.argsort(-exact)[:30]].std() < 0.02 * exact.std()
+
+
+@pytest.fixture(scope="module")
+def clusters() -> list[Rows]:
+    """Rows of twelve prompts at scales far apart: a few are much longer than all others, so draws differ."""
+    rng = np.random.default_rng(7)
+    shapes = rng.normal(0, 1, (12, 50, D)) * rng.gamma(1, 1, (12, 50, 1)) + rng.normal(0, 0.5, (12, 1, D))
+    return [(scale * shape).astype("f4") for scale, shape in zip(2.0 ** np.linspace(-3, 3, 12), shapes, strict=True)]
+
+
+def test_targets_whose_draws_differ_much(clusters: list[Rows]) -> None:
+    """The target's rows are those that prompts are made of. With one bandwidth errors are three times these."""
+    rng = np.random.default_rng(8)
+    prompts = [
+        (rng.uniform() * clusters[a] + rng.uniform() * clusters[b][rng.permutation(50)])[:25]
+        for a, b in rng.integers(0, 12, (400, 2))
+    ]
+    patches = np.concatenate(clusters)
+    near, exact = by_sketch("gap", prompts, patches), exactly("gap", prompts, patches)
+    assert set(np.argsort(-exact)[:10]) <= set(np.argsort(-near)[:14])
+    assert (exact - near).std() < 0.07 * exact.std()
+
+
+def test_two_bandwidths_have_the_moments_of_the_draws_own(clusters: list[Rows]) -> None:
+    """For a prompt in the patches' mean, whose distances to a draw do not depend on the draw's mean."""
+    patches, P, n = np.concatenate(clusters).astype(np.float64), 20, 600
+    centre, generator = patches.mean(0), np.random.default_rng(3)
+    draws = [order[start : start + P] for order in map(generator.permutation, [n] * 5) for start in range(0, n, P)]
+    literal = []
+    for draw in draws:
+        own, other = patches[draw], np.tile(centre, (P, 1))
+        both = np.concatenate([own, other])
+        literal.append(np.square(both[:, None] - both).sum() / (2 * P * (2 * P - 1)))
+    (first, below), (second, above) = _Patches(patches.astype("f4"), 3).offsets(np.full(1, P, np.float64))
+    away = np.array(literal) - np.mean(literal)
+    assert first + second == pytest.approx(1)
+    assert first * below + second * above == pytest.approx(0, abs=1e-6 * away.std())
+    for power in (2, 3):
+        assert first * below**power + second * above**power == pytest.approx(np.mean(away**power), rel=1e-4)
 
 
 def test_the_linear_gap_is_exact_but_for_a_constant(prompts: list[Rows], patches: Rows) -> None:

@@ -22,6 +22,8 @@ def literal(rows: NDArray[np.float32]) -> dict[str, Any]:
     pairs = [((X[i] - X[j]) ** 2).sum() for i in range(len(X)) for j in range(i + 1, len(X))]
     weights = [np.exp(-s / w) / np.exp(-s / w).sum() for w in s.mean() * 2**OCTAVES]
     usual = np.exp(-s / s.mean()) / np.exp(-s / s.mean()).sum()
+    near = usual @ (X - m)
+    v = near / np.linalg.norm(near)
 
     def curve(d: Any) -> Any:
         widths = np.mean(d) * 2**OCTAVES
@@ -39,8 +41,10 @@ def literal(rows: NDArray[np.float32]) -> dict[str, Any]:
         "near_spread": usual @ along**2 - (usual @ along) ** 2,
         "scatter_curve": curve(s),
         "pair_curve": curve(pairs),
-        "along_curve": [own @ along for own in weights],
+        "near_along": u @ v,
+        "near_curve": [own @ (X - m) @ v for own in weights],
         "direction": u,
+        "near_direction": v,
         "unit_mean": np.mean([x / np.linalg.norm(x) for x in X], axis=0),
     }
 

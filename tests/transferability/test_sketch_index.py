@@ -16,8 +16,6 @@ from promptgraft.transferability import sketch_index
 from promptgraft.transferability.sketch import FIELDS, sketch
 from promptgraft.transferability.sketch_index import FOLDER, Change, SketchIndex, Source, index_of, segments_of
 
-METADATA = {"promptgraft": "sketches 1"}
-
 
 class Prompts:
     """Prompts by name, and who was asked for."""
@@ -178,10 +176,12 @@ def damage_header(path: Path) -> None:
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
 
 
-def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], metadata: dict[str, str] = METADATA) -> None:
+def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], metadata: dict[str, str] | None = None) -> None:
     tensors = dict(safetensors.numpy.load_file(path))
+    with safetensors.safe_open(path, framework="np") as file:
+        kept = file.metadata()
     change(tensors)
-    safetensors.numpy.save_file(tensors, path, metadata)
+    safetensors.numpy.save_file(tensors, path, metadata or kept)
 
 
 def damage_metadata(path: Path) -> None:

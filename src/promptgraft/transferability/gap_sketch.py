@@ -10,24 +10,25 @@ Between, with m the mean row, z_i = x_i - m, s_i = |z_i|², c the mean patch, v_
 
 The means of exp(-b_j / w) and exp(-s_i / w) are taken as they are, too. They are weights: patches and rows that are
 far from all others, as special tokens and dead rows, hardly count. Under these weights the products enter by their
-means and variances (cumulants to second order); the rows' scatter is known along m, and taken to be alike in all other
-directions.
+means and variances (cumulants to second order); the rows' weighted mean is known in one direction, their scatter along
+m, and it is taken to be alike in all others.
+
+Where the bandwidth adapts, it differs from draw to draw; two bandwidths stand for those of all draws.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from promptgraft.transferability.base import Evidence, Sketches
-from promptgraft.transferability.mmd import Kernel, median_bandwidth
+from promptgraft.transferability.mmd import EPOCHS, Kernel, deal, median_bandwidth
 from promptgraft.transferability.sketch import FIELDS, OCTAVES, gamma_exponent
 
 Floats = NDArray[np.float64]
-Score = Callable[[Tensor, Mapping[str, Floats]], Floats]
-"""Scores of sketches from their directions (M, D) and the rest of their fields."""
+Score = Callable[[Sketches], Floats]
 
 _WIDTHS = {"rbf5": (4.0, 2.0, 1.0, 0.5, 0.25), "rbf": (1.0,)}  # bandwidths, in units of w
 _GRID = np.arange(-32, 65) / 8  # octaves of w above the patches' mean distance, where what concerns them is computed
@@ -36,7 +37,8 @@ _OWN = 1024  # patches whose distances to one another are taken
 _SOME = 4096  # patches whose scatter is taken
 _DIRECTIONS = 8  # in which it is taken as it is
 _BLOCK = 8192  # sketches worked on at a time
-_USED = [name for name in FIELDS if name not in ("examples", "norm", "direction", "unit_mean")]
+_UNUSED = ("examples", "norm", "unit_mean")
+_VECTORS = ("direction", "near_direction")
 
 
 def gap_by_sketch(evidence: Evidence, kernel: Kernel) -> Callable[[Sketches], Floats]:
@@ -45,16 +47,15 @@ def gap_by_sketch(evidence: Evidence, kernel: Kernel) -> Callable[[Sketches], Fl
     score = _linear(evidence.patches) if kernel == "linear" else _gaussian(evidence.patches, kernel, evidence.seed)
 
     def scores(sketches: Sketches) -> Floats:
-        rows, direction = sketches["rows"], sketches["direction"]
+        rows = sketches["rows"]
         found = np.full(len(rows), np.nan)
-        if direction.shape[1] != D:
+        if sketches["direction"].shape[1] != D:
             return found
-        moments = {name: sketches[name].astype(np.float64) for name in _USED}
+        fields = {name: sketches[name] for name in FIELDS if name not in _UNUSED}
         with np.errstate(all="ignore"):  # of rows beyond what float32 can square; their scores are NaN
             for start in range(0, len(rows), _BLOCK):
                 block = slice(start, start + _BLOCK)
-                some = {name: values[block] for name, values in moments.items()}
-                found[block] = score(torch.from_numpy(direction[block]).float(), some)
+                found[block] = score({name: values[block] for name, values in fields.items()})
         found[(rows < 2) | (rows > n)] = np.nan
         return found
 
@@ -64,49 +65,62 @@ def gap_by_sketch(evidence: Evidence, kernel: Kernel) -> Callable[[Sketches], Fl
 def _linear(patches: NDArray[np.float32]) -> Score:
     centre = patches.mean(0, dtype=np.float64)
 
-    def score(direction: Tensor, s: Mapping[str, Floats]) -> Floats:
-        across = s["mean_norm"] * _products(direction, centre[:, None])[:, 0]
-        apart: Floats = s["mean_norm"] ** 2 - 2 * across + centre @ centre
-        return s["scatter"] / (s["rows"] - 1) - apart
+    def score(s: Sketches) -> Floats:
+        norm = s["mean_norm"].astype(np.float64)
+        across = norm * _products(s["direction"], centre[:, None])[:, 0]
+        apart: Floats = norm**2 - 2 * across + centre @ centre
+        scores: Floats = s["scatter"] / (s["rows"] - 1) - apart
+        return scores
 
     return score
 
 
 def _gaussian(patches: NDArray[np.float32], kernel: Kernel, seed: int) -> Score:
     D = patches.shape[1]
-    target = _Patches(patches, np.random.default_rng(seed))
+    target = _Patches(patches, seed)
     fixed = median_bandwidth(patches, seed=seed) if kernel == "rbf" else None
-    matrix = np.column_stack([target.centre, target.leading, target.near.T])
-    shift, split = target.centre @ matrix, 1 + target.leading.shape[1]
+    matrix = np.column_stack([target.centre, target.near.T, target.leading])
+    split = 1 + len(target.near)
+    shift = target.centre @ matrix
 
-    def score(direction: Tensor, s: Mapping[str, Floats]) -> Floats:
+    def score(sketches: Sketches) -> Floats:
+        s = {name: values.astype(np.float64) for name, values in sketches.items() if name not in _VECTORS}
         P, norm, scatter = s["rows"], s["mean_norm"], s["scatter"]
-        dots = _products(direction, matrix)
+        dots = _products(sketches["direction"], matrix)
         away = norm[:, None] * dots - shift  # (m - c)·matrix
         apart = np.maximum(norm**2 - target.centre @ target.centre - 2 * away[:, 0], 0)
         along = norm - dots[:, 0]
-        lead = away[:, 1:split]
+        beside = _products(sketches["near_direction"], matrix[:, :split])
+        towards = norm * s["near_along"] - beside[:, 0]  # (m - c)·v
+        lead = away[:, split:]
         sideways = np.einsum("mi,ij,mj->m", lead, target.scatter, lead)
         sideways += np.maximum(apart - np.square(lead).sum(1), 0) * target.rest
         across = (s["near_scatter"] - s["near_spread"]).clip(min=0) / max(D - 1, 1)
         inside = 2 * scatter * P / (P - 1)
-        width = fixed
-        if width is None:
+        if fixed is None:
             between = 2 * P**2 * (scatter + apart + target.spread)
             width = (P * (P - 1) * (inside + target.distance) + between) / (2 * P * (2 * P - 1))
+            widths = [(share, width + more) for share, more in target.offsets(P)]
+        else:
+            widths = [(np.ones(1), np.broadcast_to(fixed, P.shape))]
         total = np.zeros(len(P))
-        for factor in _WIDTHS[kernel]:
-            w = np.broadcast_to(factor * width, P.shape)
+        for (share, width), factor in product(widths, _WIDTHS[kernel]):
+            w = factor * width
             octave = np.log2(w / target.distance)
-            far, spread, own = (np.interp(octave, _GRID, v) for v in (target.far, target.spreads, target.own))
-            first = _at(octave, _GRID[::_COARSE], away[:, split:]) / w
-            first -= along * _at(np.log2(w / scatter), OCTAVES, s["along_curve"])
+            place = _place(octave, _GRID)
+            far, spread, own = (_at(place, values) for values in (target.far, target.spreads, target.own))
+            coarse, usual = _place(octave, _GRID[::_COARSE]), _place(np.log2(w / scatter), OCTAVES)
+            shifted = _at(usual, s["near_curve"])
+            first = (_at(coarse, away[:, 1:split]) + shifted * _at(coarse, beside[:, 1:])) / w - shifted * towards
             along_u, others = (_weighted(variance, scatter, w) for variance in (s["near_spread"], across))
             second = sideways * spread / target.usual + others * spread
             second += along_u * along**2 + others * np.maximum(apart - along**2, 0)
-            middle = apart + far + _exponent(scatter, s["scatter_variance"], s["scatter_curve"], w)
-            total += 2 * np.exp(np.minimum(2 * (first + second / w) - middle, 0) / w) - np.exp(-own / w)
-            total -= np.exp(-_exponent(inside, s["pair_variance"], s["pair_curve"], w) / w)
+            middle = apart + far + gamma_exponent(scatter, s["scatter_variance"], w)
+            middle += scatter * _at(usual, s["scatter_curve"])
+            pairs = gamma_exponent(inside, s["pair_variance"], w)
+            pairs += inside * _at(_place(np.log2(w / inside), OCTAVES), s["pair_curve"])
+            alike = np.exp(-own / w) + np.exp(-pairs / w)
+            total += share * (2 * np.exp(np.minimum(2 * (first + second / w) - middle, 0) / w) - alike)
         return total
 
     return score
@@ -122,11 +136,13 @@ class _Patches:
     `usual`; scatter (k, k): their covariance; rest: the mean variance in all others.
     """
 
-    def __init__(self, patches: NDArray[np.float32], generator: np.random.Generator) -> None:
+    def __init__(self, patches: NDArray[np.float32], seed: int) -> None:
         n, D = patches.shape
+        generator = np.random.default_rng(seed)
+        self._patches, self._seed, self._known = patches, seed, dict[int, tuple[float, ...]]()
         self.centre: Floats = patches.mean(0, dtype=np.float64)
         b = np.concatenate([np.square(part - self.centre).sum(1) for part in np.array_split(patches, -(-n // _SOME))])
-        self.spread = float(b.mean())
+        self._b, self.spread = b, float(b.mean())
         self.distance = 2 * self.spread * n / max(n - 1, 1)
         widths = self.distance * 2.0**_GRID
         weights = np.exp(-(b - b.min()) / widths[:, None])
@@ -149,6 +165,43 @@ class _Patches:
         self.scatter: Floats = projected.T @ projected
         self.rest = float((np.square(Z).sum() - np.trace(self.scatter)) / max(D - self.leading.shape[1], 1))
 
+    def offsets(self, P: Floats) -> list[tuple[Floats, Floats]]:
+        """What a draw's patches add to the bandwidth that it has on average: two shares, and how much in each.
+
+        Two points with their mean, variance and skewness stand for the draws (Gauss quadrature). Of a draw, the
+        distances inside and those to c count; those along m - c, which differ by prompt, are left out.
+        """
+        lengths, place = np.unique(P, return_inverse=True)
+        found = np.array([self._offset(int(length)) for length in lengths])[place]
+        return [(found[:, 0], found[:, 2]), (found[:, 1], found[:, 3])]
+
+    def _offset(self, P: int) -> tuple[float, ...]:
+        if P not in self._known:
+            self._known[P] = (1.0, 0.0, 0.0, 0.0)
+            if 1 < P <= len(self._b):
+                draws = deal(len(self._b), P, EPOCHS, np.random.default_rng(self._seed))
+                self._known[P] = _two_points(self._of_draws(draws))
+        return self._known[P]
+
+    def _of_draws(self, draws: NDArray[np.int64]) -> Floats:
+        P = draws.shape[1]
+        centres = np.array([self._patches[draw].mean(0, dtype=np.float64) for draw in draws])
+        spread = self._b[draws].mean(1)
+        inside = 2 * (spread - np.square(centres - self.centre).sum(1))  # times P / (P - 1): mean squared distance
+        added: Floats = P * (inside + 2 * spread) / (2 * (2 * P - 1))
+        return added
+
+
+def _two_points(values: Floats) -> tuple[float, ...]:
+    """Weights and places, about the mean, of two points that have the mean, variance and skewness of these values."""
+    away = values - values.mean()
+    deviation = away.std()
+    if deviation <= 1e-9 * np.abs(values).max():
+        return 1.0, 0.0, 0.0, 0.0
+    skew = (away**3).mean() / deviation**3
+    root = np.sqrt(skew**2 + 4)
+    return (1 + skew / root) / 2, (1 - skew / root) / 2, deviation * (skew - root) / 2, deviation * (skew + root) / 2
+
 
 def _own(Y: Floats, widths: Floats) -> Floats:
     squares = np.square(Y).sum(1)
@@ -156,15 +209,9 @@ def _own(Y: Floats, widths: Floats) -> Floats:
     return np.array([-w * np.log(np.exp(-distances / w).mean()) for w in widths])
 
 
-def _products(direction: Tensor, matrix: Floats) -> Floats:
-    found: Floats = (direction @ torch.from_numpy(matrix).float()).double().numpy()
+def _products(vectors: NDArray[np.float16], matrix: Floats) -> Floats:
+    found: Floats = (torch.from_numpy(vectors).float() @ torch.from_numpy(matrix).float()).double().numpy()
     return found
-
-
-def _exponent(mean: Floats, variance: Floats, curve: Floats, w: Floats) -> Floats:
-    """-w log mean exp(-d / w) of distances with this mean, variance, and excess at the octaves above the mean."""
-    known: Floats = gamma_exponent(mean, variance, w) + mean * _at(np.log2(w / mean), OCTAVES, curve)
-    return known
 
 
 def _weighted(variance: Floats, scatter: Floats, w: Floats) -> Floats:
@@ -173,10 +220,20 @@ def _weighted(variance: Floats, scatter: Floats, w: Floats) -> Floats:
     return weighted
 
 
-def _at(octave: Floats, grid: Floats, values: Floats) -> Floats:
-    """Each row of values (M, G), given on an even grid, at an octave of its own; beyond the ends as there."""
+def _place(octave: Floats, grid: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Where octaves lie on an even grid, as the step before and the part of the next; beyond the ends, there."""
     place = np.nan_to_num((octave - grid[0]) / (grid[1] - grid[0])).clip(0, len(grid) - 1)
-    left = np.minimum(place.astype(int), len(grid) - 2)[:, None]
-    low, high = (np.take_along_axis(values, left + step, 1)[:, 0] for step in (0, 1))
-    mixed: Floats = low + (high - low) * (place - left[:, 0])
+    left = np.minimum(place.astype(np.int64), len(grid) - 2)
+    return left, place - left
+
+
+def _at(place: tuple[NDArray[np.int64], Floats], values: Floats) -> Floats:
+    """Values (G,) on the grid, or (M, G), a row for each place, at M places."""
+    left, part = place
+    if values.ndim == 1:
+        low, high = values[left], values[left + 1]
+    else:
+        rows = np.arange(len(left))
+        low, high = values[rows, left], values[rows, left + 1]
+    mixed: Floats = low + (high - low) * part
     return mixed

@@ -25,6 +25,7 @@ from promptgraft.transferability.base import Estimator, Evidence, Sketches
 
 Kernel = Literal["rbf5", "rbf", "linear"]
 
+EPOCHS = 5  # of Algorithm 1, unless another number is asked for
 _CHUNK = 2**21  # elements worked on at a time: few enough for the cache, and threads seldom wait for each other
 _CROSS_BYTES = 2**29  # memory for the distances of a group of prompts to all patches
 _MEDIAN_ROWS = 1000  # patches that the default bandwidth of "rbf" is measured on
@@ -36,7 +37,7 @@ def modality_gap(
     *,
     kernel: Kernel = "rbf5",
     bandwidth: float | None = None,
-    epochs: int = 5,
+    epochs: int = EPOCHS,
     seed: int = 0,
     unbiased: bool = False,
 ) -> NDArray[np.float64]:
@@ -84,8 +85,7 @@ def modality_gap(
     if unbiased and X.shape[1] < 2:
         raise InputError("the unbiased estimate needs prompts of at least two rows. Use unbiased=False.")
     generator = np.random.default_rng(seed)
-    rows = len(Y) - len(Y) % X.shape[1]
-    draws = np.concatenate([generator.permutation(len(Y))[:rows].reshape(-1, X.shape[1]) for _ in range(epochs)])
+    draws = deal(len(Y), X.shape[1], epochs, generator)
     sample = _Sample(X, Y)
     if kernel == "linear":
         return _linear(sample, draws, unbiased)
@@ -96,7 +96,13 @@ def modality_gap(
     return _fixed(sample, draws, unbiased, *((4 * bandwidth, 5) if kernel == "rbf5" else (bandwidth, 1)))
 
 
-def median_bandwidth(patches: Array, *, epochs: int = 5, seed: int = 0) -> float:
+def deal(n: int, P: int, epochs: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of the patches in each draw of Algorithm 1: n patches dealt out P at a time, anew in each epoch."""
+    rows = n - n % P
+    return np.concatenate([generator.permutation(n)[:rows].reshape(-1, P) for _ in range(epochs)])
+
+
+def median_bandwidth(patches: Array, *, epochs: int = EPOCHS, seed: int = 0) -> float:
     """The bandwidth that `modality_gap` takes for the kernel "rbf" by default, the same for all prompts.
 
     Args:

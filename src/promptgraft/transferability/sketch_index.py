@@ -35,7 +35,7 @@ FOLDER = ".sketches"  # hidden, so that no prompt is looked for in it
 FULL = 1 << 26  # bytes of a file
 _LIMIT = 1 << 28  # bytes of a file that is read
 _GROUP = 64  # prompts that are read at once
-_METADATA = {"promptgraft": "sketches 1"}
+_METADATA = {"promptgraft": "sketches 2"}
 _TYPES = {"<i8": "I64", "<f8": "F64", "<f4": "F32", "<f2": "F16"}
 _FILE = re.compile(r"[0-9a-f]{32}\.safetensors")
 
@@ -255,7 +255,7 @@ def _part(whole: Segment, places: NDArray[np.int64]) -> Segment:
 
 
 def _rows_of_a_file(width: int) -> int:
-    return max(1, FULL // (4 * width + 320))  # the rest is moments, curves, a stamp and a name
+    return max(1, FULL // (6 * width + 320))  # the rest is moments, curves, a stamp and a name
 
 
 def index_of(library: PromptLibrary, *, verify: bool = False) -> tuple[SketchIndex, Change]:
