@@ -41,6 +41,21 @@ def test_markdown_has_every_table():
     assert "the one that is best on the validation split" in text
 
 
+def test_many_methods_stand_as_lines():
+    study = sample_study(targets=("mnist-5k", "textures"))
+    few = table(markdown(study), "baselines: accuracy on dinov2-small")
+    extra = [row | {"method": f"{row['method']} again"} for row in study["rows"]]
+    many = {**study, "rows": [*study["rows"], *extra]}
+    heads, *lines = table(markdown(many), "baselines: accuracy on dinov2-small")
+    assert heads == ["Method", "mnist-5k", "textures", "Mean", "Mean rank"]
+    assert [line[0] for line in lines] == [*METHODS, *(f"{name} again" for name in METHODS)]
+    assert [list(column) for column in zip(*lines[: len(METHODS)], strict=True)][1:] == [line[1:] for line in few[1:]]
+    page = render_study(many)
+    assert '<th scope="col">Method</th><th scope="col" class="number long">mnist-5k</th>' in page
+    assert page.count('<th scope="row" class="long">vpt deep again</th>') == 1
+    assert 'data-label="vpt deep on all targets" data-tells="Mean rank' in page
+
+
 def test_markdown_rows_keep_their_columns_whatever_the_names():
     text = markdown(hostile_study())
     tables = [cells(block) for block in text.split("\n\n") if block.startswith("|")]

@@ -173,6 +173,19 @@ def test_methods_are_ranked_by_the_source_that_val_prefers() -> None:
     assert ranks == expected | {("spt", None): None}
 
 
+def test_what_a_study_tries_on_some_targets_alone_has_no_rank() -> None:
+    found = summary(
+        runs("linear", [0.7], target="a"),
+        runs("linear", [0.7], target="b"),
+        runs("vpt", [0.6], target="a"),
+        runs("vpt", [None], target="b"),  # to come
+        runs("vpt of 5 rows", [0.9], target="a"),
+    )
+    ranks = {(row["method"], row["target"]): row["rank"] for row in found["rows"]}
+    expected = {("linear", "a"): 1.0, ("vpt", "a"): 2.0, ("linear", "b"): 1.0, ("vpt", "b"): None}
+    assert ranks == expected | {("vpt of 5 rows", "a"): None}
+
+
 def test_a_method_of_several_sources_is_one_where_it_has_not_run_yet() -> None:
     labels = {"method": "average", "source": "all", "seed": 0}
     ran = {"test_accuracy": 0.5, "val_accuracy": 0.5, "parameters": 1, "sources": ["a", "b"]}
@@ -215,8 +228,8 @@ def test_averages_are_over_targets() -> None:
     assert (linear["targets"], vpt["targets"]) == (3, 3)
     assert linear["mean"] == pytest.approx(1.4 / 3)
     assert vpt["mean"] == pytest.approx(1.7 / 3)
-    assert linear["rank"] == pytest.approx((3 + 1.5 + 2) / 3)
-    assert vpt["rank"] == pytest.approx((2 + 1.5 + 1) / 3)
+    assert linear["rank"] == pytest.approx((2 + 1.5 + 2) / 3)
+    assert vpt["rank"] == pytest.approx((1 + 1.5 + 1) / 3)
     assert (linear["wins"], vpt["wins"]) == (1, 2)
     assert vpt["difference"] == pytest.approx(0.1)
     assert vpt["p"] == pytest.approx(ttest_rel([0.7, 0.6, 0.4], [0.5, 0.6, 0.3]).pvalue)

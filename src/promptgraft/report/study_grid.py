@@ -9,6 +9,8 @@ from promptgraft.report import wording
 
 Row = Mapping[str, Any]
 
+_COLUMNS = 10  # methods that stand side by side
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -22,6 +24,11 @@ class Grid:
     targets: tuple[str, ...]
     methods: tuple[str, ...]
     cells: Mapping[tuple[str, str], Row]
+
+    @property
+    def turned(self) -> bool:
+        """Whether methods are so many that they stand as lines, and targets as columns."""
+        return len(self.methods) > max(len(self.targets), _COLUMNS)
 
     def value(self, target: str, method: str) -> float | None:
         """Mean accuracy over seeds."""

@@ -196,26 +196,42 @@ def _main_table(grid: Grid, study: Mapping[str, Any]) -> dict[str, Any]:
     for target in grid.targets:
         best = grid.best(target)
         cells = [_cell(grid.cells.get((target, method)), study, best=method in best) for method in grid.methods]
-        lines.append({"target": target, "cells": cells})
+        lines.append({"name": target, "cells": cells})
     means, ranks = [grid.mean(method) for method in grid.methods], [grid.rank(method) for method in grid.methods]
     wins = [grid.wins(method) for method in grid.methods]
     feet = [
-        ("Mean", list(map(wording.accuracy, means)), marked(means, max)),
-        ("Mean rank", list(map(wording.decimal, ranks)), marked(ranks, min)),
-        ("Best on", list(map(str, wins)), marked(wins, max)),
+        _foot(grid, "Mean", list(map(wording.accuracy, means)), marked(means, max)),
+        _foot(grid, "Mean rank", list(map(wording.decimal, ranks)), marked(ranks, min)),
+        _foot(grid, "Best on", list(map(str, wins)), marked(wins, max)),
     ]
+    table = {"corner": "Target", "heads": grid.methods, "lines": lines, "feet": feet if len(grid.targets) > 1 else []}
     return {
+        **(_turned(table, "Method") if grid.turned else table),
         "backbone": grid.backbone,
-        "methods": grid.methods,
-        "lines": lines,
-        "feet": feet if len(grid.targets) > 1 else [],
-        "columns": [
-            _keys(key for row in grid.column(method) for key in row.get("trials") or []) for method in grid.methods
-        ],
         "averages": averages(study, grid.backbone),
         "sourced": any(row.get("source") for row in averages(study, grid.backbone)),
         "picked": any(map(alone, grid.cells.values())),
     }
+
+
+def _foot(grid: Grid, title: str, texts: Sequence[str], best: Sequence[bool]) -> dict[str, Any]:
+    """What is said of each method over all targets."""
+    cells = []
+    for method, text, bold in zip(grid.methods, texts, best, strict=True):
+        keys = _keys(key for row in grid.column(method) for key in row.get("trials") or [])
+        cell = {"text": text, "best": bold, "leads": keys if text != wording.DASH else ""}
+        cells.append(cell | {"label": f"{method} on all targets", "tells": f"{title} {text}"})
+    return {"name": title, "cells": cells}
+
+
+def _turned(table: Mapping[str, Any], corner: str) -> dict[str, Any]:
+    """The table on its side."""
+    columns = [*table["lines"], *table["feet"]]
+    lines = [
+        {"name": name, "cells": [column["cells"][place] for column in columns]}
+        for place, name in enumerate(table["heads"])
+    ]
+    return {"corner": corner, "heads": [column["name"] for column in columns], "lines": lines, "feet": []}
 
 
 def _cell(row: Mapping[str, Any] | None, study: Mapping[str, Any], *, best: bool = False) -> dict[str, Any] | None:

@@ -28,6 +28,16 @@ class Table:
     feet: Sequence[Sequence[Cell]] = ()
 
 
+def turned(table: Table, corner: str) -> Table:
+    """A table with one column of names on its side: what stood in a line stands in a column, feet included."""
+    columns = [*table.lines, *table.feet]
+    heads = [corner, *(column[0].text for column in columns)]
+    lines = [
+        [Cell(name), *(column[place] for column in columns)] for place, name in enumerate(table.heads[1:], start=1)
+    ]
+    return Table(table.title, table.note, 1, heads, lines)
+
+
 def marked_cells(
     values: Sequence[float | None], write: Callable[[Any], str], best: Callable[[list[float]], float]
 ) -> list[Cell]:

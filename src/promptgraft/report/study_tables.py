@@ -10,7 +10,7 @@ from promptgraft.report.study_facts import facts_tables
 from promptgraft.report.study_grid import Agreement, Grid, Row, agreements, averages, grids, listed
 from promptgraft.report.study_source_tables import ranking_tables, source_tables, tuned_table
 from promptgraft.report.study_sources import alone
-from promptgraft.report.study_table import Cell, Table, marked_cells
+from promptgraft.report.study_table import Cell, Table, marked_cells, turned
 from promptgraft.report.study_weights import together_tables
 
 _LATEX = {
@@ -100,7 +100,8 @@ def _accuracy(grid: Grid, study: Mapping[str, Any]) -> Table:
     if any(map(alone, grid.cells.values())):
         note += " Methods that take a source prompt stand with the one that is best on the validation split."
     title = f"{study.get('name')}: accuracy on {grid.backbone}"
-    return Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])
+    table = Table(title, note, 1, ["Target", *grid.methods], lines, feet if len(grid.targets) > 1 else [])
+    return turned(table, "Method") if grid.turned else table
 
 
 def _averages(backbone: str, rows: Sequence[Row], study: Mapping[str, Any]) -> Table:

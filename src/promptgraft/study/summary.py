@@ -110,15 +110,26 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
             "rank": None,
         }
         rows.append(row)
+    everywhere = _everywhere(rows)
     for on_target in grouped(rows, lambda row: (row["backbone"], row["target"])).values():
         chosen = [row for row in _chosen(on_target) if row["mean"] is not None]
         reference = [record for row in chosen if row["method"] == baseline for record in groups[_place(row)]]
         for row in on_target:
             own = groups[_place(row)] if row["method"] != baseline else []
             row |= _compared(_differences(own, reference))
-        for row, rank in zip(chosen, rankdata([-row["mean"] for row in chosen]).tolist(), strict=True):
+        ranked = [row for row in chosen if (row["backbone"], row["method"]) in everywhere]
+        for row, rank in zip(ranked, rankdata([-row["mean"] for row in ranked]).tolist(), strict=True):
             row["rank"] = rank
     return rows
+
+
+def _everywhere(rows: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Backbones and methods that the study takes to all targets: only these are ranked, so that ranks share a scale."""
+    targets = {
+        backbone: {row["target"] for row in own} for backbone, own in grouped(rows, lambda r: r["backbone"]).items()
+    }
+    by_method = grouped(rows, lambda row: (row["backbone"], row["method"]))
+    return {place for place, own in by_method.items() if {row["target"] for row in own} == targets[place[0]]}
 
 
 def _chosen(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
