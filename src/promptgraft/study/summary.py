@@ -124,7 +124,7 @@ def _rows(tested: Sequence[Record], baseline: str | None) -> list[dict[str, Any]
 
 
 def _everywhere(rows: Sequence[dict[str, Any]]) -> set[tuple[str, str]]:
-    """Backbones and methods that the study takes to all targets: only these are ranked, so that ranks share a scale."""
+    """Backbones and methods that the study takes to all targets: these alone are ranked, so that ranks compare."""
     targets = {
         backbone: {row["target"] for row in own} for backbone, own in grouped(rows, lambda r: r["backbone"]).items()
     }
