@@ -5,7 +5,8 @@
     python benchmarks/page.py
 
 A table of a page stands between a line such as `<!-- benchmarks/pocket.json -->` and `<!-- end -->`. Those of races
-are replayed from the studies' learning curves, see `race.py`. `tests/test_performance_page.py` holds all pages to it.
+are replayed from the studies' learning curves, see `race.py`, and those of `self_prompt.py` are read from them.
+`tests/test_performance_page.py` holds all pages to it.
 """
 
 import json
@@ -18,9 +19,11 @@ import between_widths
 import growth
 import mutual_information
 import race
+import self_prompt
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "docs" / name for name in ("performance.md", "analysis.md", "zero-shot.md")]
+NAMES = ("performance.md", "analysis.md", "zero-shot.md", "self-prompt-tuning.md")
+PAGES = [HERE.parent / "docs" / name for name in NAMES]
 NOT_YET = ["Not measured yet."]
 MARK = re.compile(r"<!-- (benchmarks/[^>]+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
@@ -75,6 +78,10 @@ def growth_table(path: Path) -> list[str]:
 def tables() -> dict[str, Callable[[], list[str]]]:
     """What makes the table after each mark."""
     studies = HERE.parent / "studies"
+
+    def prompts() -> list[self_prompt.Trial]:
+        return self_prompt.trials(studies / "self-prompt")
+
     return {
         "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
         "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
@@ -89,6 +96,8 @@ def tables() -> dict[str, Callable[[], list[str]]]:
         "benchmarks/race.py studies/cross-modality": lambda: race.table([studies / "cross-modality"], None),
         "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table([studies / "cross-modality"], 8),
         "benchmarks/race.py studies/ensembles": lambda: race.table([studies / "ensembles"], None),
+        "benchmarks/self_prompt.py starts": lambda: self_prompt.starts(prompts()),
+        "benchmarks/self_prompt.py lengths": lambda: self_prompt.lengths(prompts()),
     }
 
 

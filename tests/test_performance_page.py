@@ -83,3 +83,25 @@ def test_a_replay_races_as_adapt_does(page):
     assert (replay.worse, replay.better) == (True, False)
     assert replay.share == pytest.approx((2 * 3 + 6) / 54)
     assert page.race.replay(fast, recipe).same
+
+
+def test_prompts_that_start_at_tokens_are_told_from_random_ones_over_epochs(page):
+    def trial(method, seed, accuracy, target="digits"):
+        curve = [accuracy + epoch / 100 for epoch in range(11)]
+        return page.self_prompt.Trial("CLS", target, method, seed, [1 - value for value in curve], curve, accuracy)
+
+    found = [trial("vpt deep", 0, 0.1), trial("vpt deep", 1, 0.3), trial("spt deep", 0, 0.5), trial("linear", 0, 0.9)]
+    assert page.self_prompt.starts(found)[2:] == [
+        "| CLS | vpt | 2 | 0.80, 20.0 % | 0.79, 21.0 % | 0.78, 22.0 % | 0.77, 23.0 % | 0.75, 25.0 % | 0.70, 30.0 % |",
+        "| CLS | spt | 1 | 0.50, 50.0 % | 0.49, 51.0 % | 0.48, 52.0 % | 0.47, 53.0 % | 0.45, 55.0 % | 0.40, 60.0 % |",
+    ]
+    lengths = [
+        trial(name.format(method), seed, 0.5 + seed / 10 + rows / 1000, target)
+        for target in page.self_prompt.LENGTH_TARGETS
+        for method in ("vpt", "spt")
+        for rows, name in page.self_prompt.LENGTHS.items()
+        for seed in range(3)
+    ]
+    told = page.self_prompt.lengths(lengths)[2:]
+    cells = "60.5 ± 10.0 | 61.0 ± 10.0 | 62.0 ± 10.0 | 65.0 ± 10.0 | 4.5 |"
+    assert told == [f"| {t} | {m} | {cells}" for t in ("digits", "textile") for m in ("vpt", "spt")]
