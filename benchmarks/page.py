@@ -96,6 +96,7 @@ def tables() -> dict[str, Callable[[], list[str]]]:
         "benchmarks/race.py studies/cross-modality": lambda: race.table([studies / "cross-modality"], None),
         "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table([studies / "cross-modality"], 8),
         "benchmarks/race.py studies/ensembles": lambda: race.table([studies / "ensembles"], None),
+        "benchmarks/self_prompt.py against": lambda: self_prompt.against(prompts()),
         "benchmarks/self_prompt.py starts": lambda: self_prompt.starts(prompts()),
         "benchmarks/self_prompt.py lengths": lambda: self_prompt.lengths(prompts()),
     }

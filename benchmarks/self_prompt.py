@@ -9,9 +9,10 @@ tokens, with prompts of other lengths, and with more training images.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ttest_rel
 
 from promptgraft.study.folder import open_started
 
@@ -67,11 +68,31 @@ def starts(found: Sequence[Trial]) -> list[str]:
     for backbone in dict.fromkeys(trial.backbone for trial in found):
         for method in METHODS:
             own = _of(found, f"{method} deep", backbone)
-            cells = []
-            for epoch in EPOCHS:
-                loss, accuracy = (np.mean([curve[epoch] for curve in curves]) for curves in _curves(own))
-                cells.append(f"{loss:.2f}, {100 * accuracy:.1f} %")
+            loss, accuracy = (curves.mean(0) for curves in _curves(own))
+            cells = [f"{loss[epoch]:.2f}, {100 * accuracy[epoch]:.1f} %" for epoch in EPOCHS]
             lines.append(f"| {backbone} | {method} | {len(own)} | {' | '.join(cells)} |")
+    return lines
+
+
+def against(found: Sequence[Trial]) -> list[str]:
+    """Test accuracy of prompts that start at tokens and at random, over targets, as a Markdown table.
+
+    p is that of a two-sided paired t-test over targets.
+    """
+    lines = [
+        "| Read at | Layers | vpt | spt | spt less vpt | p | sd over seeds, vpt | sd, spt |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    first = found[0].backbone
+    for layers, backbone in [("deep", name) for name in dict.fromkeys(t.backbone for t in found)] + [
+        ("shallow", first)
+    ]:
+        vpt, spt = (_by_target(_of(found, f"{method} {layers}", backbone)) for method in METHODS)
+        means = [own.mean(1) for own in (vpt, spt)]
+        p = ttest_rel(*means).pvalue
+        numbers = [f"{own.mean():.1f}" for own in means] + [f"{(means[1] - means[0]).mean():+.1f}", f"{p:.2f}"]
+        numbers += [f"{own.std(1, ddof=1).mean():.1f}" for own in (vpt, spt)]
+        lines.append(f"| {backbone} | {layers} | {' | '.join(numbers)} |")
     return lines
 
 
@@ -135,7 +156,13 @@ def _of(found: Sequence[Trial], method: str, backbone: str) -> list[Trial]:
     return [trial for trial in found if (trial.method, trial.backbone) == (method, backbone)]
 
 
-def _curves(own: Sequence[Trial]) -> tuple[Any, Any]:
+def _by_target(own: Sequence[Trial]) -> NDArray[np.float64]:
+    """Test accuracies in % (targets, seeds)."""
+    targets = dict.fromkeys(trial.target for trial in own)
+    return np.array([[100 * trial.test for trial in own if trial.target == target] for target in targets])
+
+
+def _curves(own: Sequence[Trial]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Losses and accuracies (trials, epochs)."""
     return np.array([trial.loss for trial in own]), np.array([trial.accuracy for trial in own])
 
@@ -151,7 +178,7 @@ def _by_length(found: Sequence[Trial], target: str) -> Iterator[tuple[str, list[
 def main() -> None:
     """Print and draw."""
     prompts = trials(STUDIES / "self-prompt")
-    print("\n".join([*starts(prompts), "", *lengths(prompts)]))
+    print("\n".join([*against(prompts), "", *starts(prompts), "", *lengths(prompts)]))
     draw(prompts, trials(STUDIES / "data-size"), FIGURE)
 
 

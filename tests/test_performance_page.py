@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,3 +106,13 @@ def test_prompts_that_start_at_tokens_are_told_from_random_ones_over_epochs(page
     told = page.self_prompt.lengths(lengths)[2:]
     cells = "60.5 ± 10.0 | 61.0 ± 10.0 | 62.0 ± 10.0 | 65.0 ± 10.0 | 4.5 |"
     assert told == [f"| {t} | {m} | {cells}" for t in ("digits", "textile") for m in ("vpt", "spt")]
+    tests = {("vpt deep", "digits"): (0.1, 0.3), ("vpt deep", "emoji"): (0.4, 0.4), ("spt deep", "digits"): (0.5, 0.5)}
+    tests |= {("spt deep", "emoji"): (0.4, 0.6)}
+    tests |= {(method.replace("deep", "shallow"), target): values for (method, target), values in tests.items()}
+    both = [
+        trial(m, seed, value, target) for (m, target), values in tests.items() for seed, value in enumerate(values)
+    ]
+    p = ttest_rel([20, 40], [50, 50]).pvalue
+    assert page.self_prompt.against(both)[2:] == [
+        f"| CLS | {layers} | 30.0 | 50.0 | +20.0 | {p:.2f} | 7.1 | 7.1 |" for layers in ("deep", "shallow")
+    ]
