@@ -3,10 +3,12 @@
 A race changes nothing of what its candidates do, only how long they do it, so a study that ran all of them to the end
 holds every race. For each target and seed the candidates that were trained race by `promptgraft.adapt.halving.race`
 itself, and what wins is held against the winner of them all trained to the end. `--field N` draws 60 fields of N
-candidates from those of a target, as `adapt` has about eight.
+candidates from those of a target, as `adapt` has about eight; `--prompts` leaves out methods that change the model,
+which `adapt` does not try: they all start where the linear probe stands, so that the first rung tells nothing of them.
 
     python benchmarks/race.py studies/ensembles
     python benchmarks/race.py studies/cross-modality --field 8
+    python benchmarks/race.py studies/self-prompt --prompts
 
 Targets of which a trial is missing are left out.
 """
@@ -25,6 +27,7 @@ from promptgraft.intervals import paired_difference
 from promptgraft.study.folder import open_started
 from promptgraft.study.kinds import unpack_answers
 from promptgraft.tuning.candidate import Candidate
+from promptgraft.tuning.method import METHODS
 from promptgraft.tuning.recipes import RECIPES, Recipe
 
 DRAWN = 60
@@ -102,11 +105,13 @@ def replay(candidates: Sequence[Recorded], recipe: Recipe) -> Replay:
     )
 
 
-def cases(folder: Path) -> Iterator[tuple[str, list[Recorded]]]:
-    """Targets of a study that is done with them, and the candidates that were trained there."""
+def cases(folder: Path, prompts: bool) -> Iterator[tuple[str, list[Recorded]]]:
+    """Targets of a study that is done with them, and the candidates, or prompts alone, that were trained there."""
     store = open_started(folder)
     records = [record for record in store.records() if record.kind == "train"]
     store.close()
+    if prompts:
+        records = [record for record in records if not METHODS[record.labels["method"].split()[0]].edits]
     keys = dict.fromkeys(tuple(record.labels[name] for name in ("backbone", "target", "seed")) for record in records)
     for backbone, target, seed in keys:
         wanted = {"backbone": backbone, "target": target, "seed": seed}.items()
@@ -122,7 +127,7 @@ def _recorded(result: Mapping[str, Any]) -> Recorded:
     return Recorded(result["curve"], result["parameters"], unpack_answers(result["test_correct"], result["test_n"]))
 
 
-def table(folders: Sequence[Path], field: int | None) -> list[str]:
+def table(folders: Sequence[Path], field: int | None = None, prompts: bool = False) -> list[str]:
     """Lines of a Markdown table, one for each case, and the means."""
     lines = [
         "| case | candidates | races | epochs | same winner | validation | test | worse | better |",
@@ -130,7 +135,7 @@ def table(folders: Sequence[Path], field: int | None) -> list[str]:
     ]
     rng, every = np.random.default_rng(0), []
     for folder in folders:
-        for name, candidates in cases(folder):
+        for name, candidates in cases(folder, prompts):
             epochs = len(candidates[0].curve) - 1
             recipe = RECIPES["short"].model_copy(update={"epochs": epochs})
             fields = [candidates]
@@ -157,8 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", type=Path, help="folders of studies")
     parser.add_argument("--field", type=int, help="candidates in a race; all by default")
+    parser.add_argument("--prompts", action="store_true", help="leave out methods that change the model")
     arguments = parser.parse_args()
-    print("\n".join(table(arguments.studies, arguments.field)))
+    print("\n".join(table(arguments.studies, arguments.field, arguments.prompts)))
 
 
 if __name__ == "__main__":
