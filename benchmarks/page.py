@@ -82,6 +82,9 @@ def tables() -> dict[str, Callable[[], list[str]]]:
     def prompts() -> list[self_prompt.Trial]:
         return self_prompt.trials(studies / "self-prompt")
 
+    def raced(study: str, **how: Any) -> Callable[[], list[str]]:
+        return lambda: race.table([studies / study], **how)
+
     return {
         "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
         "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
@@ -93,10 +96,10 @@ def tables() -> dict[str, Callable[[], list[str]]]:
             HERE / "between_widths.json",
             lambda path: between_widths.table(json.loads(path.read_text(encoding="utf-8"))),
         ),
-        "benchmarks/race.py studies/cross-modality": lambda: race.table([studies / "cross-modality"]),
-        "benchmarks/race.py studies/cross-modality --field 8": lambda: race.table([studies / "cross-modality"], field=8),
-        "benchmarks/race.py studies/ensembles": lambda: race.table([studies / "ensembles"]),
-        "benchmarks/race.py studies/self-prompt --prompts": lambda: race.table([studies / "self-prompt"], prompts=True),
+        "benchmarks/race.py studies/cross-modality": raced("cross-modality"),
+        "benchmarks/race.py studies/cross-modality --field 8": raced("cross-modality", field=8),
+        "benchmarks/race.py studies/ensembles": raced("ensembles"),
+        "benchmarks/race.py studies/self-prompt --prompts": raced("self-prompt", prompts=True),
         "benchmarks/self_prompt.py against": lambda: self_prompt.against(prompts()),
         "benchmarks/self_prompt.py starts": lambda: self_prompt.starts(prompts()),
         "benchmarks/self_prompt.py lengths": lambda: self_prompt.lengths(prompts()),

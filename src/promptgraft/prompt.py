@@ -318,7 +318,7 @@ def _read_card_file(folder: Path) -> _Stored:
         document = canonical_json(content)
         document.encode()
         tensors = _TENSOR_TABLE.validate_json(canonical_json(table), strict=True)
-        return _Stored(identity, _parse_card(content, path), document, tensors)
+        return _Stored(identity, _parse_card(content, document, path), document, tensors)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)[:3]
@@ -328,10 +328,10 @@ def _read_card_file(folder: Path) -> _Stored:
         raise PromptFileError(f"{path} holds a value that a card cannot hold ({error}). {_CURE}") from error
 
 
-def _parse_card(content: dict[str, Any], path: Path) -> PromptCard:
-    """Validate a card; keys of a newer minor format are taken out of `content` with a warning."""
+def _parse_card(content: dict[str, Any], document: str, path: Path) -> PromptCard:
+    """Validate a card, `document` as JSON; keys of a newer minor format are left out with a warning."""
     try:
-        return PromptCard.model_validate_json(canonical_json(content), strict=True)
+        return PromptCard.model_validate_json(document, strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
     missing = [".".join(map(str, problem["loc"])) for problem in problems if problem["type"] == "missing"]

@@ -29,7 +29,7 @@ def test_prompts_are_made_alike_and_their_making_is_not_counted(
 ) -> None:
     sources = bench._sources("smoke")
     made, again = bench._Synthetic(sources), bench._Synthetic(sources)
-    [[first, second]], [[same]] = made([["3", "4"]]), again([["3"]])
+    first, second, same = made("3"), made("4"), again("3")
     np.testing.assert_array_equal(first[0], same[0])
     assert first[1] == same[1]
     assert not np.array_equal(first[0], second[0])

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ class Prompts:
         rng = np.random.default_rng(int(name))
         return rng.normal(0, 1, (3, self.width)).astype("f4"), float(name)
 
-    def __call__(self, groups: Iterable[Sequence[str]]) -> Iterator[list[Source | None]]:
-        for names in groups:
-            self.asked += names
-            yield [None if name == "13" else self.source(name) for name in names]
+    def __call__(self, name: str) -> Source | None:
+        self.asked.append(name)
+        return None if name == "13" else self.source(name)
 
 
 def stamps(*numbers: int, time: int = 1) -> dict[str, Stamp]:
@@ -110,8 +109,8 @@ def test_full_files_stay_and_small_ones_are_taken_over(tmp_path: Path, few_to_a_
 def test_each_width_has_its_files(tmp_path: Path) -> None:
     narrow, wide = Prompts(4), Prompts(6)
 
-    def read(groups: Iterable[Sequence[str]]) -> list[list[Source]]:
-        return [[(narrow if int(name) < 3 else wide).source(name) for name in names] for names in groups]
+    def read(name: str) -> Source:
+        return (narrow if int(name) < 3 else wide).source(name)
 
     index = SketchIndex(tmp_path / "s")
     index.update(stamps(*range(5)), read)
@@ -154,9 +153,9 @@ def test_stopped_while_writing_it_loads_with_what_was_written(
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     one, other, prompts = SketchIndex(tmp_path / "s"), SketchIndex(tmp_path / "s"), Prompts()
 
-    def late(groups: Iterable[Sequence[str]]) -> Iterator[list[Source | None]]:
+    def late(name: str) -> Source | None:
         other.update(stamps(*range(4)), prompts)
-        yield from prompts(groups)
+        return prompts(name)
 
     one.update(stamps(*range(3)), late)
     both = SketchIndex(tmp_path / "s")

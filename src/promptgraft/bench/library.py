@@ -7,7 +7,7 @@ index and all that works on it are those of a real library. What folders cost is
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,12 +93,11 @@ class _Synthetic:
         self._noise = np.random.default_rng(0).standard_normal(2**22, np.float32)
         self._seconds = 0.0
 
-    def __call__(self, groups: Iterable[Sequence[str]]) -> Iterator[list[Source]]:
-        for names in groups:
-            start = time.perf_counter()
-            found = [self._make(int(name)) for name in names]
-            self._seconds += time.perf_counter() - start
-            yield found
+    def __call__(self, name: str) -> Source:
+        start = time.perf_counter()
+        made = self._make(int(name))
+        self._seconds += time.perf_counter() - start
+        return made
 
     def rows(self, names: Sequence[str]) -> list[Rows]:
         return [self._make(int(name))[0] for name in names]

@@ -10,9 +10,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,15 +32,15 @@ from promptgraft.transferability.sketch import FIELDS, sketch, width_of
 FOLDER = ".sketches"  # hidden, so that no prompt is looked for in it
 FULL = 1 << 26  # bytes of a file
 _LIMIT = 1 << 28  # bytes of a file that is read
-_GROUP = 64  # prompts that are read at once
+_GROUP = 64  # prompts that are sketched at once
 _METADATA = {"promptgraft": "sketches 2"}
 _TYPES = {"<i8": "I64", "<f8": "F64", "<f4": "F32", "<f2": "F16"}
 _FILE = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 Source = tuple[NDArray[np.float32], float]
 """What a prompt's sketch is made of: its rows (P, D), and the number of examples that it was trained on."""
-Reader = Callable[[Iterable[Sequence[str]]], Iterable[Sequence[Source | None]]]
-"""Reads groups of prompts by their names, one group after another; None for a prompt that cannot be read."""
+Reader = Callable[[str], Source | None]
+"""Reads a prompt by its name; None where it cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +121,9 @@ class SketchIndex:
         waiting: dict[int, list[tuple[list[str], Sketches]]] = {}
         names = sorted(missing)
         with progress_bar("sketching", len(names), "prompt") as bar:
-            groups = [names[start : start + _GROUP] for start in range(0, len(names), _GROUP)]
-            for group, found in zip(groups, read(groups), strict=True):
-                sources = {name: source for name, source in zip(group, found, strict=True) if source is not None}
+            for group in (names[start : start + _GROUP] for start in range(0, len(names), _GROUP)):
+                # one after another: threads that read meanwhile hold the interpreter up and make it slower
+                sources = {name: source for name in group if (source := read(name)) is not None}
                 for width in {rows.shape[1] for rows, _ in sources.values()}:
                     same = [name for name, (rows, _) in sources.items() if rows.shape[1] == width]
                     made = sketch([sources[name][0] for name in same], [sources[name][1] for name in same])
@@ -277,17 +275,7 @@ def index_of(library: PromptLibrary, *, verify: bool = False) -> tuple[SketchInd
             return None
         return rows, float(card.task.n_train)
 
-    def read_ahead(groups: Iterable[Sequence[str]]) -> Iterator[list[Source | None]]:
-        waiting: deque[list[Future[Source | None]]] = deque()
-        with ThreadPoolExecutor() as pool:
-            for group in groups:
-                waiting.append([pool.submit(read, name) for name in group])
-                if len(waiting) > 1:  # while one group is sketched, the next one is read
-                    yield [source.result() for source in waiting.popleft()]
-            for last in waiting:
-                yield [source.result() for source in last]
-
-    change = index.update(library.stamps(), read_ahead, verify=verify)
+    change = index.update(library.stamps(), read, verify=verify)
     return index, change
 
 
