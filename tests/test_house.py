@@ -20,7 +20,7 @@ ROOMS = [  # a room imports from rooms before it only; the map is in CONTRIBUTIN
     ),
     *("packs", "backbones", "tasks", "initialization", "tuning", "transfer", "probing", "baselines", "exchange"),
     *("serving", "transferability", "ensembles", "analysis", "report", "adapt", "estimator", "study", "bench"),
-    *("doctor", "cli", "__init__"),
+    *("doctor", "cli", "__init__", "__main__"),
 ]
 
 

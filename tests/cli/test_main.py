@@ -57,6 +57,21 @@ def test_version(promptgraft: Any) -> None:
     assert promptgraft("--version") == (0, f"promptgraft {__version__}\n", "")
 
 
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "promptgraft", "tun"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'tune'" in done.stderr
+
+
+def test_garbage_is_looked_for_less_often_in_the_command_s_own_process_alone() -> None:
+    def threshold(call: str) -> str:
+        script = f"import gc, sys; sys.argv = ['', '--version']; from promptgraft.cli import main; {call}"
+        script += "; print(gc.get_threshold()[0])"
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split("\n")[1]
+
+    assert int(threshold("main()")) > 10 * int(threshold("main(['--version'])"))
+
+
 def test_unknown_command_names_the_nearest(promptgraft: Any) -> None:
     code, out, error = promptgraft("tun")
     assert (code, out) == (2, "")
@@ -120,8 +135,7 @@ def test_warnings_are_one_line(promptgraft: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    script = "import sys; from promptgraft.cli import main; sys.exit(main(['packs', 'ls', '--json']))"
-    command = f"{shlex.join([sys.executable, '-c', script])} | true"
+    command = f"{shlex.join([sys.executable, '-m', 'promptgraft', 'packs', 'ls', '--json'])} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
 

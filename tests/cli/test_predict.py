@@ -258,7 +258,7 @@ def test_names_that_are_no_unicode(images, image_folder, tiny_vit_folder, tmp_pa
     for number, path in enumerate(sorted((image_folder / "dark").iterdir())):
         shutil.copy(path, data + b"/\xe9t\xe9/" + f"{number}".encode() + b"\xe8.png")
     shutil.copytree(image_folder / "light", os.fsdecode(data) + "/light")
-    words = [sys.executable, "-c", "import sys; from promptgraft.cli import main; sys.exit(main())"]
+    words = [sys.executable, "-m", "promptgraft"]
     command = ["adapt", data, "--backbone", f"dir:{tiny_vit_folder}", "--epochs", "1", "--out", data + b"-out"]
     done = subprocess.run([*words, *command], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

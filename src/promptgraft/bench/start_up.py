@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from promptgraft.bench.base import Row, Size, compare
 from promptgraft.bench.whole_job import Shape, images, new_cache, vit_folder
 from promptgraft.tuning.tune import tune
 
+COMMAND = ("-m", "promptgraft")
 VIT = "import torch, transformers.models.vit.modeling_vit"
 
 
@@ -23,12 +24,12 @@ def start_up(size: Size) -> list[Row]:
     """
     rounds, shape = (3, Shape(384, 12, 6, 112, 14)) if size != "smoke" else (1, Shape(32, 2, 2, 28, 14))
 
-    def row(name: str, said: str, code: str, baseline: str = "import torch", other: str = "import torch") -> Row:
+    def row(name: str, said: str, ours: Sequence[str], baseline: str = "import torch", code: str = "") -> Row:
         timed = compare(
             f"start-up-{name}",
             baseline,
-            _process(code),
-            _process(other),
+            _process(*ours),
+            _process("-c", code or baseline),
             error=0.0,
             rounds=rounds,
             operations=0,
@@ -40,9 +41,9 @@ def start_up(size: Size) -> list[Row]:
     with TemporaryDirectory() as name, new_cache():
         made = map(str, _adapted(Path(name), shape))
         return [
-            row("import", "import promptgraft", "import promptgraft"),
-            row("help", "promptgraft --help", _command("--help")),
-            row("predict", "promptgraft predict of one image", _command("predict", *made), "import its ViT", VIT),
+            row("import", "import promptgraft", ("-c", "import promptgraft")),
+            row("help", "promptgraft --help", (*COMMAND, "--help")),
+            row("predict", "promptgraft predict of one image", (*COMMAND, "predict", *made), "import its ViT", VIT),
         ]
 
 
@@ -54,9 +55,5 @@ def _adapted(folder: Path, shape: Shape) -> tuple[Path, Path]:
     return folder / "adapted", folder / "image.png"
 
 
-def _command(*arguments: str) -> str:
-    return f"from promptgraft.cli import main; main({list(arguments)!r})"
-
-
-def _process(code: str) -> Callable[[], object]:
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+def _process(*arguments: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
