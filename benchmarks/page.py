@@ -32,8 +32,8 @@ def bench_table(path: Path) -> list[str]:
     """Rows of `promptgraft bench --json`, and where they were measured."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     lines = [
-        "| bench | baseline | baseline, s | ours, s | ratio | floors | MB | error |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| bench | baseline | baseline, s | ours, s | ratio | floors | baseline, MB | ours, MB | error |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
         *map(_line, rows),
     ]
     return [*lines, *_where(rows)]
@@ -47,7 +47,7 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{row['seconds']:.3g}",
         f"{row['ratio']:,.2f}",
         "" if row["floor"] is None else f"{row['seconds'] / row['floor']:.1f}",
-        "" if row["memory"] is None else f"{row['memory'] / 1e6:,.0f}",
+        *("" if row[name] is None else f"{row[name] / 1e6:,.0f}" for name in ("baseline_memory", "memory")),
         f"{'' if row['exact'] else '~'}{row['error']:.0e}",
     ]
     return f"| {' | '.join(cells)} |"
@@ -87,6 +87,7 @@ def tables() -> dict[str, Callable[[], list[str]]]:
 
     return {
         "benchmarks/pocket.json": lambda: _if_there(HERE / "pocket.json", bench_table),
+        "benchmarks/paper.json": lambda: _if_there(HERE / "paper.json", bench_table),
         "benchmarks/library-paper.json": lambda: _if_there(HERE / "library-paper.json", bench_table),
         "benchmarks/growth.json": lambda: _if_there(HERE / "growth.json", growth_table),
         "benchmarks/mutual_information.json": lambda: mutual_information.table(

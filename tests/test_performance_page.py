@@ -46,6 +46,7 @@ def test_a_table_follows_its_rows(page, tmp_path):
         "ratio": 4000.0,
         "floor": 0.25,
         "memory": 3_000_000,
+        "baseline_memory": 7_000_000,
         "error": 1e-7,
         "exact": True,
         "date": "2026-01-02",
@@ -53,10 +54,10 @@ def test_a_table_follows_its_rows(page, tmp_path):
         "machine": "a toaster, load 1.5",
     }
     path = tmp_path / "rows.json"
-    path.write_text(json.dumps([row, row | {"floor": None, "memory": None, "exact": False}]))
+    path.write_text(json.dumps([row, row | {"floor": None, "memory": None, "baseline_memory": None, "exact": False}]))
     assert page.bench_table(path)[2:] == [
-        "| x | loop | 2e+03 | 0.5 | 4,000.00 | 2.0 | 3 | 1e-07 |",
-        "| x | loop | 2e+03 | 0.5 | 4,000.00 |  |  | ~1e-07 |",
+        "| x | loop | 2e+03 | 0.5 | 4,000.00 | 2.0 | 7 | 3 | 1e-07 |",
+        "| x | loop | 2e+03 | 0.5 | 4,000.00 |  |  |  | ~1e-07 |",
         "",
         "Measured 2026-01-02 with torch 9, on a toaster, load 1.5 to 1.5.",
     ]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Size = Literal["pocket", "paper", "smoke"]
 """pocket: sizes of real use, seconds to a minute per bench on two cores. paper: training steps of a ViT-B/16 at 224
-pixels, on a GPU where there is one; all else as pocket. smoke: tiny, only shows that it runs."""
+pixels, on a GPU where there is one, the papers' numbers of patches and words, a million prompts; all else as pocket.
+smoke: tiny, only shows that it runs."""
 
 
 @dataclass(frozen=True)
