@@ -20,6 +20,7 @@ import growth
 import mutual_information
 import race
 import self_prompt
+import stopping
 
 HERE = Path(__file__).parent
 NAMES = ("performance.md", "analysis.md", "zero-shot.md", "self-prompt-tuning.md")
@@ -101,6 +102,7 @@ def tables() -> dict[str, Callable[[], list[str]]]:
         "benchmarks/race.py studies/cross-modality --field 8": raced("cross-modality", field=8),
         "benchmarks/race.py studies/ensembles": raced("ensembles"),
         "benchmarks/race.py studies/self-prompt --prompts": raced("self-prompt", prompts=True),
+        "benchmarks/stopping.py studies/search": lambda: stopping.table(studies / "search"),
         "benchmarks/self_prompt.py against": lambda: self_prompt.against(prompts()),
         "benchmarks/self_prompt.py starts": lambda: self_prompt.starts(prompts()),
         "benchmarks/self_prompt.py lengths": lambda: self_prompt.lengths(prompts()),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from promptgraft.study.tpe import Chain
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -117,3 +119,28 @@ def test_prompts_that_start_at_tokens_are_told_from_random_ones_over_epochs(page
     assert page.self_prompt.against(both)[2:] == [
         f"| CLS | {layers} | 30.0 | 50.0 | +20.0 | {p:.2f} | 7.1 | 7.1 |" for layers in ("deep", "shallow")
     ]
+
+
+def test_settings_are_stopped_as_a_search_stops_them(page):
+    rng = np.random.default_rng(0)
+    grid = []
+    for quality in rng.uniform(size=60):
+        curve = [[epoch, None, 1 - value, value] for epoch, value in enumerate(quality + rng.uniform(0, 0.6, 7))]
+        grid.append({"setting": {"lr": 0.1}, "curve": curve, "value": max(line[3] for line in curve), "loss": 0.0})
+    earlier, taken = [], []
+    for number, result in enumerate(grid):
+        how = {"over": {"lr": {"low": 0.01, "high": 1.0}}, "number": number, "epochs": None, "stop_from": 3, "seed": 0}
+        chain = Chain(how, earlier)
+        behind = [line[0] for line in result["curve"][1:] if chain.behind(line[0], line[3])]
+        taken.append(min(behind, default=6))
+        earlier.append(result | {"stopped": bool(behind), "curve": result["curve"][: taken[-1] + 1]})
+    assert page.stopping.median(grid, stop_from=3) == taken
+    assert {3, 5, 6} <= set(taken)
+
+
+def test_halving_keeps_the_best_so_far(page):
+    def result(*accuracies):
+        return {"curve": [[epoch, None, 1.0 - value, value] for epoch, value in enumerate((0.5, *accuracies))]}
+
+    grid = [result(0.3, 0.4, 0.9), result(0.6, 0.2, 0.2), result(0.1, 0.9, 0.9), result(0.5, 0.8, 0.3)]
+    assert page.stopping.halving(grid, {1: 2, 2: 1}) == [1, 2, 1, 3]

@@ -12,9 +12,15 @@ SPAN = {"low": 1e-4, "high": 1.0, "log": True}
 
 
 def identity(
-    number: int, over: dict[str, Any] | None = None, epochs: int | None = None, seed: int = 0
+    number: int, over: dict[str, Any] | None = None, epochs: int | None = None, seed: int = 0, stop_from: int = 1
 ) -> dict[str, Any]:
-    return {"over": over or {"lr": SPAN}, "number": number, "epochs": epochs, "seed": seed}
+    return {
+        "over": over or {"lr": SPAN},
+        "number": number,
+        "epochs": epochs,
+        "stop_from": stop_from,
+        "seed": seed,
+    }
 
 
 def tried(setting: dict[str, Any] | None, *accuracies: float, stopped: bool = False) -> dict[str, Any]:
@@ -87,6 +93,7 @@ def test_a_setting_behind_the_median_is_stopped() -> None:
     assert [bad.behind(1, 0.5), bad.behind(2, 0.6)] == [False, True]
     assert [slow.behind(1, 0.9), slow.behind(2, 0.6)] == [False, False]  # its best so far counts
     assert not Chain(identity(5), earlier).behind(2, None)
+    assert [Chain(identity(5, stop_from=first), earlier).behind(2, 0.6) for first in (2, 3)] == [True, False]
 
 
 def test_the_first_settings_are_never_stopped() -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,7 @@ def final(work: Work) -> Outcome:
     tried = [result for result in tried if result["setting"] is not None and not result["stopped"]]
     if not tried:
         raise TrainingError("every setting of the search diverged. Search over lower learning rates.")
-    # of equals the lower loss, then the first
-    best = max(tried, key=lambda result: (result["value"], -math.inf if result["loss"] is None else -result["loss"]))
+    best = best_setting(tried)
     recipe = _recipe(work, best["setting"])
     both = join(work.data.train, work.data.val)
     probe = None if best["probe"] is None else tuple(best["probe"])  # none where the head starts at random
@@ -112,6 +111,11 @@ def final(work: Work) -> Outcome:
         result = _trained(work, candidate) | _tested(work, candidate)
     chosen = {"setting": best["setting"], "val_accuracy": best["val_accuracy"], "curve": best["curve"]}
     return Outcome(result | chosen)
+
+
+def best_setting(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The result of the highest selection accuracy; of equals the lower loss, then the first."""
+    return max(tried, key=lambda result: (result["value"], -math.inf if result["loss"] is None else -result["loss"]))
 
 
 def estimate(work: Work) -> Outcome:

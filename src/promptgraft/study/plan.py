@@ -320,6 +320,8 @@ class _Planner:
             chain: tuple[str, ...] = ()
             if change is None:
                 how["tpe"] = {"over": over, "number": number, "epochs": search.epochs, "seed": search.seed}
+                # with a learning rate that falls, early epochs tell settings apart badly (docs/performance.md)
+                how["tpe"]["stop_from"] = max(recipe.epochs // 2, 1)
                 chain = tuple(trial.key for trial in settings)
             else:
                 how["setting"] = change

@@ -19,7 +19,7 @@ class Chain:
 
     Args:
         identity: `over` (field -> values, or low, high, log), `number` of this setting, `epochs` of the whole search
-            (None for no limit), `seed`.
+            (None for no limit), `stop_from` (the epoch at which a setting is stopped at the earliest), `seed`.
         earlier: results of the settings before it.
     """
 
@@ -58,7 +58,7 @@ class Chain:
         study = optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1),
+            pruner=optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=self._identity["stop_from"]),
         )
         for result in self._earlier:
             study.add_trial(
