@@ -252,9 +252,9 @@ class SearchSpec(Section):
 
     grid: every combination of `over`, as the papers have it. tpe: Optuna's sampler draws `trials` settings one after
     another, each stopped where it is behind the median of the earlier ones after half of its epochs or more; none is
-    begun after `epochs` in all.
-    over: field of a recipe -> values, or a range (tpe only). seed: of the search, where the targets have a
-    `split_seed`; where each of the study's seeds divides the data anew, each has a search of its own.
+    begun after `epochs` in all. over: field of a recipe -> values, or a range (tpe only). seed: of the search, where
+    the targets have a `split_seed`; where each of the study's seeds divides the data anew, each has a search of its
+    own.
     """
 
     sampler: Literal["grid", "tpe"] = "grid"
