@@ -22,13 +22,13 @@ ROWS = np.random.default_rng(0).normal(0, 1, (20, 16)).astype("f4")
 @pytest.fixture(scope="module")
 def sketches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sketches")
-    SketchIndex(folder).update(STAMPS, lambda groups: [[(ROWS[:4], 5.0) for _ in names] for names in groups])
+    SketchIndex(folder).update(STAMPS, lambda name: (ROWS[:4], 5.0))
     return files_of(folder)
 
 
 def shortlisted(folder: Path) -> None:
     index = SketchIndex(folder)
-    index.update(STAMPS, lambda groups: [[(ROWS[:4], 5.0) for _ in names] for names in groups])
+    index.update(STAMPS, lambda name: (ROWS[:4], 5.0))
     target = Evidence([], [], lambda: ROWS, lambda: ROWS, lambda rows: ROWS)
     for name in ("gap", "gap-rbf", "gap-linear", "mean-cosine", "norm", "volume"):
         try:

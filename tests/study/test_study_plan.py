@@ -363,13 +363,14 @@ def test_a_method_may_stay_out_of_the_search(tiny_study: MakeSpec) -> None:
 
 def test_a_chain_needs_all_settings_before(tiny_study: MakeSpec, tuned: dict[str, Any]) -> None:
     search = {"sampler": "tpe", "over": {"lr": {"low": 1e-3, "high": 1.0}}, "trials": 3, "epochs": 5, "seed": 4}
-    plan = plan_study(tiny_study(sources=tuned, methods=["projection"], seeds=[0], search=search))
+    recipe = {"epochs": 7, "batch_size": 8}
+    plan = plan_study(tiny_study(sources=tuned, methods=["projection"], seeds=[0], search=search, recipe=recipe))
     assert kinds(plan) == ["source", "head"] * 2 + (["search"] * 3 + ["final"]) * 2
     source, chain = plan.trials[0].key, plan.trials[4:7]
     for number, trial in enumerate(chain):
         assert trial.needs == (source, *(earlier.key for earlier in chain[:number]))
         over = {"lr": {"low": 1e-3, "high": 1.0, "log": True}}
-        assert trial.identity["tpe"] == {"over": over, "number": number, "epochs": 5, "seed": 4}
+        assert trial.identity["tpe"] == {"over": over, "number": number, "epochs": 5, "stop_from": 3, "seed": 4}
 
 
 def test_each_division_of_the_data_has_a_search_of_its_own(tiny_study: MakeSpec, target: dict[str, Any]) -> None:
