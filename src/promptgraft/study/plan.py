@@ -319,9 +319,14 @@ class _Planner:
             how = dict(alike)
             chain: tuple[str, ...] = ()
             if change is None:
-                how["tpe"] = {"over": over, "number": number, "epochs": search.epochs, "seed": search.seed}
-                # with a learning rate that falls, early epochs tell settings apart badly (docs/performance.md)
-                how["tpe"]["stop_from"] = max(recipe.epochs // 2, 1)
+                how["tpe"] = {
+                    "over": over,
+                    "number": number,
+                    "epochs": search.epochs,
+                    # while the learning rate is high, epochs tell settings apart badly (docs/performance.md)
+                    "stop_from": max(recipe.epochs // 2, 1),
+                    "seed": search.seed,
+                }
                 chain = tuple(trial.key for trial in settings)
             else:
                 how["setting"] = change
